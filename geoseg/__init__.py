@@ -1,0 +1,97 @@
+"""Satellite and aerial scenes in, maps out.
+
+    import geoseg
+
+    prediction = geoseg.predict("scene.tif")      # writes the map beside you, returns where
+    classes = geoseg.predict(array)               # an xarray.DataArray in, a DataArray out
+
+Names are imported when first used, so that `import geoseg` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from geoseg.bands import match_bands
+    from geoseg.errors import (
+        BandError,
+        GeosegError,
+        GridError,
+        InputError,
+        LegendError,
+        ModelError,
+        OutputError,
+        SceneError,
+    )
+    from geoseg.grid import Grid, Window
+    from geoseg.legend import Legend, LegendClass
+    from geoseg.model.bundle import Bundle, list_models, load_bundle, save_bundle
+    from geoseg.model.card import Card
+    from geoseg.model.runtime import Model, load_model
+    from geoseg.prediction import Prediction, predict
+    from geoseg.raster.scene import Chip, Scene, open_scene
+
+_HOMES = {
+    "geoseg.bands": ("match_bands",),
+    "geoseg.errors": (
+        "BandError",
+        "GeosegError",
+        "GridError",
+        "InputError",
+        "LegendError",
+        "ModelError",
+        "OutputError",
+        "SceneError",
+    ),
+    "geoseg.grid": ("Grid", "Window"),
+    "geoseg.legend": ("Legend", "LegendClass"),
+    "geoseg.model.bundle": ("Bundle", "list_models", "load_bundle", "save_bundle"),
+    "geoseg.model.card": ("Card",),
+    "geoseg.model.runtime": ("Model", "load_model"),
+    "geoseg.prediction": ("Prediction", "predict"),
+    "geoseg.raster.scene": ("Chip", "Scene", "open_scene"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "BandError",
+    "Bundle",
+    "Card",
+    "Chip",
+    "GeosegError",
+    "Grid",
+    "GridError",
+    "InputError",
+    "Legend",
+    "LegendClass",
+    "LegendError",
+    "Model",
+    "ModelError",
+    "OutputError",
+    "Prediction",
+    "Scene",
+    "SceneError",
+    "Window",
+    "list_models",
+    "load_bundle",
+    "load_model",
+    "match_bands",
+    "open_scene",
+    "predict",
+    "save_bundle",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version("geoseg")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'geoseg' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,74 @@
+"""How much of a map is what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from geoseg.grid import Grid, Window
+from geoseg.legend import NODATA, Legend
+
+__all__ = ["AreaCount", "ClassArea"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassArea:
+    """What one class covers."""
+
+    code: int
+    name: str
+    pixels: int
+    """Number of pixels."""
+    hectares: float | None
+    """True area on the ellipsoid; None when the map has no CRS."""
+    share: float | None
+    """Of the valid area, 0 to 1 (of the valid pixels, when the map has no CRS)."""
+
+
+class AreaCount:
+    """Counts pixels and true areas of each class, strip by strip.
+
+    Args:
+        grid: the map's.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._pixels = np.zeros(NODATA + 1, np.int64)
+        self._square_metres = np.zeros(NODATA + 1, np.float64)
+
+    def add(self, window: Window, classes: npt.NDArray[np.uint8]) -> None:
+        """Count a strip of class codes, (H, W), that lies at `window`."""
+        codes = classes.ravel()
+        self._pixels += np.bincount(codes, minlength=NODATA + 1)
+        areas = self._grid.cell_area_m2(window)
+        if areas is not None:
+            self._square_metres += np.bincount(codes, areas.ravel(), minlength=NODATA + 1)
+
+    @property
+    def valid_pixels(self) -> int:
+        """Pixels that have data."""
+        return int(self._pixels[:NODATA].sum())
+
+    @property
+    def valid_share(self) -> float:
+        """Pixels that have data, of all that were counted."""
+        return self.valid_pixels / max(1, int(self._pixels.sum()))
+
+    def by_class(self, legend: Legend) -> list[ClassArea]:
+        """One entry a class, in the legend's order, absent classes too."""
+        known = self._grid.crs is not None
+        amounts = self._square_metres if known else self._pixels
+        total = float(amounts[:NODATA].sum())
+        return [
+            ClassArea(
+                each.code,
+                each.name,
+                int(self._pixels[each.code]),
+                float(self._square_metres[each.code]) / 1e4 if known else None,
+                float(amounts[each.code]) / total if total else None,
+            )
+            for each in legend
+        ]

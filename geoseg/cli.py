@@ -1,0 +1,308 @@
+"""The command line: parse, call one verb, print.
+
+Results go to standard output, everything else to standard error. Exit status: 0 done, 2 what was
+given cannot be used, 3 a result could not be written, 1 a bug. Verbs are imported when called,
+so that `geoseg --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from geoseg.errors import GeosegError, InputError
+
+if TYPE_CHECKING:
+    from geoseg.model.bundle import Bundle
+    from geoseg.prediction import Prediction
+    from geoseg.raster.source import Header
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    try:
+        status = cli(standalone_mode=False)
+    except GeosegError as error:
+        _complain(error)
+        status = error.exit_status
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("geoseg: interrupted", err=True)
+        status = INTERRUPTED
+    sys.exit(status)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="geoseg")
+def cli() -> None:
+    """Satellite and aerial scenes in, maps out."""
+
+
+@cli.command()
+@click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
+@click.option("-o", "--output", default=".", metavar="DIR", help="Folder for the results.")
+@click.option(
+    "-m",
+    "--model",
+    default="landcover",
+    show_default=True,
+    metavar="MODEL",
+    help="An installed model's name, or the path of a bundle.",
+)
+@click.option("--bands", metavar="NAME=N,...", help="Which band is which: red=3,green=2,...")
+@click.option(
+    "--sensor",
+    metavar="NAME",
+    help="Whose band names or band order the scene uses: sentinel2, landsat8, naip, ...",
+)
+@click.option("--scale", type=float, help="Reflectance = stored value x SCALE + OFFSET.")
+@click.option("--offset", type=float, help="See --scale.")
+@click.option("--nodata", type=float, help="The stored value that stands for no data.")
+@click.option(
+    "--gsd",
+    type=float,
+    metavar="METRES",
+    help="Read at this ground sample distance; 0: as it is. Default: within the model's range.",
+)
+@click.option("--scores", is_flag=True, help="Write every class's probability.")
+@click.option("--confidence", is_flag=True, help="Write the winning class's probability.")
+@click.option("--no-polygons", is_flag=True, help="Write no polygons.")
+@click.option("--no-preview", is_flag=True, help="Write no preview picture.")
+@click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@click.option(
+    "--join",
+    type=click.Choice(["crop", "blend"]),
+    help="Keep chips' cores, or blend what overlaps. Default: what suits the model.",
+)
+@click.option("--chip", "chip_px", type=int, metavar="PX", help="Side of a chip.")
+@click.option(
+    "--halo", "halo_px", type=int, metavar="PX", help="Rim of a chip that is read but not kept."
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(["auto", "openvino", "torch"]),
+    default="auto",
+    show_default=True,
+    help="What computes the network.",
+)
+@click.option("--max-pixels", type=int, help="Refuse scenes with more pixels.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a scene.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")  # fmt: skip
+def predict(
+    scenes: tuple[str, ...],
+    model: str,
+    runtime: Any,
+    no_polygons: bool,
+    no_preview: bool,
+    max_pixels: int | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    """Map scenes: a class GeoTIFF, polygons, areas and a preview for each.
+
+    One bad scene does not stop the others; it is reported, and the exit status says so.
+    """
+    _refuse_twins(scenes)
+    from geoseg.model.runtime import load_model
+    from geoseg.prediction import predict as predict_scene
+
+    loaded = load_model(model, runtime=runtime)
+    if max_pixels is not None:
+        options["max_pixels"] = max_pixels
+    status = 0
+    for scene in scenes:
+        try:
+            with _progress(Path(scene).name, show=not (quiet or as_json)) as progress:
+                prediction = predict_scene(
+                    scene,
+                    model=loaded,
+                    polygons=not no_polygons,
+                    preview=not no_preview,
+                    progress=progress,
+                    **options,
+                )
+        except GeosegError as error:
+            _complain(error)
+            status = max(status, error.exit_status)
+            if as_json:
+                click.echo(json.dumps({"scene": scene, "error": str(error)}))
+            continue
+        if as_json:
+            files = {what: str(path) for what, path in prediction.files.items()}
+            click.echo(json.dumps({**prediction.summary, "files": files}))
+        elif not quiet:
+            _print_prediction(prediction)
+    return status
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a model.")
+def models(as_json: bool) -> None:
+    """List the installed models."""
+    from geoseg.model.bundle import list_models, load_bundle
+
+    for name, path in list_models().items():
+        bundle = load_bundle(path)
+        card = bundle.card
+        if as_json:
+            click.echo(json.dumps({"name": name, **_card_facts(bundle)}))
+        else:
+            click.echo(f"{name}  {len(card.legend)} classes from {' '.join(card.bands)}")
+            click.echo(f"    {card.description}")
+
+
+@cli.command()
+@click.argument("target", metavar="MODEL|SCENE")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(target: str, as_json: bool) -> None:
+    """Show what a model or a scene is, as geoseg reads it."""
+    from geoseg.model.bundle import CARD, list_models, load_bundle
+
+    path = Path(target)
+    if target in list_models() or (path / CARD).is_file() or path.suffix == ".zip":
+        bundle = load_bundle(target)
+        if as_json:
+            click.echo(
+                json.dumps(_card_facts(bundle) | {"card": json.loads(bundle.card.to_json())})
+            )
+        else:
+            _print_model(bundle)
+        return
+    from geoseg.raster.source import RasterSource
+
+    header = RasterSource(target).header
+    facts = _scene_facts(header)
+    click.echo(json.dumps(facts) if as_json else _table(facts))
+
+
+def _refuse_twins(scenes: tuple[str, ...]) -> None:
+    """Scenes of one name would overwrite each other's results."""
+    seen: dict[str, str] = {}
+    for scene in scenes:
+        twin = seen.setdefault(Path(scene).stem, scene)
+        if twin is not scene:
+            raise InputError(f"{twin} and {scene} would write the same files; map them apart")
+
+
+@contextmanager
+def _progress(name: str, *, show: bool) -> Iterator[Callable[[float], None] | None]:
+    """A bar on a terminal, nothing when piped."""
+    if not (show and sys.stderr.isatty()):
+        yield None
+        return
+    with click.progressbar(length=1000, label=name, file=sys.stderr) as bar:
+
+        def advance(share: float) -> None:
+            bar.update(round(share * 1000) - bar.pos)
+
+        yield advance
+
+
+def _print_prediction(prediction: Prediction) -> None:
+    summary = prediction.summary
+    rows, cols = summary["shape"]
+    gsd = "unknown gsd" if summary["gsd_m"] is None else f"{summary['gsd_m']:g} m"
+    seconds = sum(summary["seconds"].values())
+    click.echo(
+        f"{summary['scene']}: {rows} x {cols} pixels at {gsd}, "
+        f"{summary['valid_share']:.1%} valid, mapped in {seconds:.1f} s"
+    )
+    for warning in summary["warnings"]:
+        click.echo(f"  warning: {warning}", err=True)
+    for assumed in summary["assumed"]:
+        click.echo(f"  assumed: {assumed}", err=True)
+    for each in sorted(summary["classes"], key=lambda each: -each["pixels"]):
+        if each["pixels"]:
+            area = each["hectares"]
+            amount = f"{each['pixels']:>12,} px" if area is None else f"{area:>12,.1f} ha"
+            click.echo(f"  {each['name']:<20}{amount}{each['share']:>9.1%}")
+    for path in prediction.files.values():
+        if not path.name.endswith(".aux.xml"):
+            click.echo(f"  {path}")
+
+
+def _card_facts(bundle: Bundle) -> dict[str, Any]:
+    card = bundle.card
+    return {
+        "path": str(bundle.path),
+        "sha256": bundle.sha256,
+        "bands": list(card.bands),
+        "classes": {each.code: each.name for each in card.legend},
+        "units": card.units,
+        "gsd_m": card.gsd_m,
+        "license": card.license,
+    }
+
+
+def _print_model(bundle: Bundle) -> None:
+    card = bundle.card
+    kept = (card.chip_px - 2 * card.halo_px) ** 2 / card.chip_px**2
+    gsd = "any" if card.gsd_m is None else "-".join(f"{each:g}" for each in card.gsd_m) + " m"
+    chips = f"{card.chip_px} px, halo {card.halo_px} px, stride {card.stride} px"
+    click.echo(f"{card.name}: {card.description}")
+    facts = {
+        "path": bundle.path,
+        "sha256": bundle.sha256,
+        "license": card.license,
+        "network": f"{card.architecture} {json.dumps(card.hyperparameters)}, "
+        f"{card.total_parameters:,} parameters",
+        "bands": " ".join(card.bands),
+        "units": card.units,
+        "gsd": gsd,
+        "classes": ", ".join(f"{each.code} {each.name}" for each in card.legend),
+        "chips": f"{chips}; {kept:.0%} of what is computed is kept",
+        "joined": "without a trace" if card.exact else "by blending, never exactly",
+        **{f"figure: {key}": value for key, value in card.figures.items()},
+        **{f"made: {key}": value for key, value in card.training.items()},
+        **{f"limit {i}": limit for i, limit in enumerate(card.limits, 1)},
+    }
+    click.echo(_table(facts))
+
+
+def _scene_facts(header: Header) -> dict[str, Any]:
+    from geoseg.bands import band_names
+
+    grid = header.grid
+    try:
+        known: Any = band_names(header.descriptions, header.wavelengths_um)
+    except InputError as error:
+        known = str(error)
+    return {
+        "scene": header.name,
+        "pixels": f"{grid.height} x {grid.width}",
+        "type": str(header.dtype),
+        "crs": None if grid.crs is None else grid.crs.to_string(),
+        "gsd_m": None if grid.gsd_m is None else round(grid.gsd_m, 4),
+        "north_up": grid.is_north_up,
+        "bounds": list(grid.bounds),
+        "bands": [name or f"band {i}" for i, name in enumerate(header.descriptions, 1)],
+        "common_names": known,
+        "nodata": header.nodata[0],
+        "scale": header.scales[0],
+        "offset": header.offsets[0],
+        "alpha_band": header.alpha,
+    }
+
+
+def _table(facts: dict[str, Any]) -> str:
+    wide = max(map(len, facts))
+    return "\n".join(f"  {key:<{wide}}  {value}" for key, value in facts.items())
+
+
+def _complain(error: GeosegError) -> None:
+    click.echo(f"geoseg: error: {error}", err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""The files of a map: class raster, polygons, preview, summary, and what else was asked for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any, Self
+
+from geoseg.accuracy.area import AreaCount
+from geoseg.errors import SceneError
+from geoseg.model.runtime import Model
+from geoseg.outputs import Staging
+from geoseg.raster.chips import PlannedChip
+from geoseg.raster.geotiff import MapWriter, write_category_names
+from geoseg.raster.preview import Preview
+from geoseg.raster.scene import Chip, Scene
+from geoseg.raster.stitch import PERCENT, Strip
+from geoseg.stopwatch import Stopwatch
+
+__all__ = ["MapFiles", "Products", "provenance"]
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """Which files are wanted besides the class raster and the summary."""
+
+    scores: bool = False
+    confidence: bool = False
+    polygons: bool = True
+    preview: bool = True
+
+    def file_names(self, stem: str) -> dict[str, str]:
+        """Final file names by what they are; the summary last, it says that all is there."""
+        names = {"classes": f"{stem}_classes.tif", "class_names": f"{stem}_classes.tif.aux.xml"}
+        if self.confidence:
+            names["confidence"] = f"{stem}_confidence.tif"
+        if self.scores:
+            names["scores"] = f"{stem}_scores.tif"
+        if self.polygons:
+            names["polygons"] = f"{stem}_polygons.gpkg"
+        if self.preview:
+            names["preview"] = f"{stem}_preview.png"
+        return names | {"summary": f"{stem}_summary.json"}
+
+
+class MapFiles:
+    """Takes a map strip by strip and writes its files into a staging folder.
+
+    Args:
+        staging: where to write.
+        stem: what the file names begin with.
+        scene: what is mapped.
+        model: what maps it.
+        products: which files are wanted.
+    """
+
+    def __init__(
+        self, staging: Staging, stem: str, scene: Scene, model: Model, products: Products
+    ) -> None:
+        self._stem, self._scene, self._model = stem, scene, model
+        self._names = products.file_names(stem)
+        self._paths = {what: staging.path(name) for what, name in self._names.items()}
+        self._legend = legend = model.card.legend
+        self._areas = AreaCount(scene.grid)
+        self._preview = Preview(scene.grid.shape, scene.bands, legend)
+        tags = provenance(scene, model)
+        self._classes = MapWriter(
+            self._paths["classes"], scene.grid, ("class",), tags=tags, legend=legend
+        )
+        self._percents = {
+            what: MapWriter(self._paths[what], scene.grid, bands, tags=tags, scale=1 / PERCENT)
+            for what, bands in (("confidence", ("confidence",)), ("scores", legend.names))
+            if what in self._paths
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for writer in (self._classes, *self._percents.values()):
+            writer.discard()
+
+    def see_chip(self, planned: PlannedChip, chip: Chip) -> None:
+        """Take what the preview shows of the scene."""
+        if "preview" in self._paths:
+            self._preview.see_chip(planned, chip)
+
+    def add(self, strip: Strip) -> None:
+        """Write finished rows; strips come top to bottom."""
+        self._classes.write(strip.window, strip.classes[None])
+        if "confidence" in self._percents:
+            self._percents["confidence"].write(strip.window, strip.confidence[None])
+        if "scores" in self._percents and strip.scores is not None:
+            self._percents["scores"].write(strip.window, strip.scores)
+        self._areas.add(strip.window, strip.classes)
+        self._preview.see_strip(strip)
+
+    def finish(self, watch: Stopwatch) -> dict[str, Any]:
+        """Complete every file and return what the summary says.
+
+        Raises:
+            SceneError: if not a pixel was valid.
+            OutputError: if a file cannot be written in full.
+        """
+        if not self._areas.valid_pixels:
+            raise SceneError(f"{self._scene.name} holds no valid pixel: nothing to map")
+        with watch.stage("write"):
+            for writer in (self._classes, *self._percents.values()):
+                writer.close()
+            write_category_names(self._paths["classes"], self._legend)
+        if "polygons" in self._paths:
+            with watch.stage("polygons"):
+                self._write_polygons()
+        summary = self._summary()
+        if "preview" in self._paths:
+            with watch.stage("preview"):
+                shares = {c["name"]: c["share"] for c in summary["classes"] if c["pixels"]}
+                title = f"{self._scene.name}   -   {self._model.card.name}"
+                self._preview.save(self._paths["preview"], title, shares)
+        summary["seconds"] = watch.seconds
+        text = json.dumps(summary, indent=2, ensure_ascii=False)
+        self._paths["summary"].write_text(text + "\n", encoding="utf-8")
+        return summary
+
+    def _write_polygons(self) -> None:
+        from geoseg.vector.layers import write_geopackage  # geopandas costs most of a second
+        from geoseg.vector.polygons import trace
+
+        write_geopackage(
+            self._paths["polygons"],
+            trace(self._paths["classes"]),
+            self._legend,
+            self._scene.grid.crs,
+            layer=f"{self._stem}_polygons",
+        )
+
+    def _summary(self) -> dict[str, Any]:
+        scene, model, grid = self._scene, self._model, self._scene.grid
+        return {
+            "scene": scene.name,
+            "geoseg": version("geoseg"),
+            "model": {
+                "name": model.card.name,
+                "sha256": model.sha256,
+                "runtime": model.runtime.label,
+            },
+            "bands": list(scene.bands),
+            "assumed": list(scene.assumed),
+            "warnings": [] if grid.crs else [f"{scene.name} has no CRS: areas are in pixels"],
+            "crs": None if grid.crs is None else grid.crs.to_string(),
+            "shape": list(grid.shape),
+            "gsd_m": None if grid.gsd_m is None else round(grid.gsd_m, 4),
+            "valid_share": self._areas.valid_share,
+            "classes": [asdict(each) for each in self._areas.by_class(self._legend)],
+            "files": {what: name for what, name in self._names.items() if what != "class_names"},
+        }
+
+
+def provenance(scene: Scene, model: Model) -> dict[str, str]:
+    """What a map's metadata says of its making; no times, so that a rerun gives the same bytes."""
+    return {
+        "GEOSEG_VERSION": version("geoseg"),
+        "GEOSEG_MODEL": model.card.name,
+        "GEOSEG_MODEL_SHA256": model.sha256,
+        "GEOSEG_RUNTIME": model.runtime.label,
+        "GEOSEG_SCENE": scene.name,
+        "GEOSEG_BANDS": " ".join(scene.bands),
+        "GEOSEG_ASSUMED": "; ".join(scene.assumed) or "nothing",
+        "GEOSEG_LEGEND": json.dumps({each.code: each.name for each in model.card.legend}),
+    }

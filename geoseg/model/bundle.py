@@ -1,0 +1,194 @@
+"""A trained model on disk: a folder, or a zip of one.
+
+    card.json              what it is (`geoseg.model.card`), with the sha256 of the others
+    weights.safetensors    the network's parameters and running statistics
+    graph.xml, graph.bin   the same network for CPU runtimes (OpenVINO), scaling and softmax inside
+
+Nothing in it is code and nothing is unpickled. The card names the hash of every other file, so
+the hash of the card is the hash of the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geoseg.errors import ModelError, OutputError
+from geoseg.model.card import Card
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["DEFAULT_MODEL", "Bundle", "list_models", "load_bundle", "save_bundle"]
+
+DEFAULT_MODEL = "landcover"
+CARD, WEIGHTS, GRAPH, GRAPH_WEIGHTS = "card.json", "weights.safetensors", "graph.xml", "graph.bin"
+PARTS = (WEIGHTS, GRAPH, GRAPH_WEIGHTS)
+
+MAX_CARD_BYTES = 1 << 20
+MAX_PART_BYTES = 8 << 30
+
+SHIPPED = Path(__file__).parent / "shipped"
+"""The models that come with the package."""
+
+SEARCH_PATH = "GEOSEG_MODELS"
+"""Environment variable: folders with bundles, as PATH lists programs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle whose files were checked against its card."""
+
+    card: Card
+    sha256: str
+    """Of the card, which holds those of the other files."""
+    path: Path
+    parts: Mapping[str, bytes]
+    """The other files' contents by name."""
+
+    @property
+    def label(self) -> str:
+        """What outputs call the model: its name and the start of its hash."""
+        return f"{self.card.name} {self.sha256[:12]}"
+
+
+def load_bundle(model: str | Path) -> Bundle:
+    """Load a bundle by path, or by the name of an installed model.
+
+    Raises:
+        ModelError: if there is none, a file is missing or damaged, or they do not fit the card.
+    """
+    path = _find(model)
+    read = _zip_reader(path) if path.is_file() else _folder_reader(path)
+    text = read(CARD, MAX_CARD_BYTES)
+    card = Card.from_json(text, f"{path}: {CARD}")
+    unknown = set(card.sha256) - set(PARTS)
+    if unknown or WEIGHTS not in card.sha256:
+        raise ModelError(f"{path}: {CARD}: geoseg:sha256 must name {', '.join(PARTS)}")
+    parts = {name: read(name, MAX_PART_BYTES) for name in card.sha256}
+    for name, content in parts.items():
+        if hashlib.sha256(content).hexdigest() != card.sha256[name]:
+            raise ModelError(
+                f"{path}: {name} is not the file that the card describes (its sha256 differs); "
+                "fetch or export the bundle again"
+            )
+    _check_weights(path, card, parts[WEIGHTS])
+    return Bundle(card, hashlib.sha256(text).hexdigest(), path, parts)
+
+
+def save_bundle(folder: str | Path, card: Card, network: nn.Module) -> Bundle:
+    """Write a network and its card as a bundle, export its graph, and load it back.
+
+    Args:
+        folder: made when missing; must not hold a bundle already.
+        card: its sha256 and number of parameters are filled in here.
+        network: the plain network that the card describes (scaled values in, logits out).
+
+    Raises:
+        ModelError: if the network does not fit the card.
+        OutputError: if the folder cannot be written or holds a bundle.
+    """
+    from geoseg.model.export import export_graph, weight_bytes
+
+    folder = Path(folder)
+    if (folder / CARD).exists():
+        raise OutputError(f"{folder} holds a bundle already; choose another folder")
+    contents = {WEIGHTS: weight_bytes(network)}
+    contents[GRAPH], contents[GRAPH_WEIGHTS] = export_graph(network, card)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    parameters = sum(each.numel() for each in network.parameters())
+    card = card.model_copy(update={"sha256": hashes, "total_parameters": parameters})
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+        partial = folder / f".{CARD}"
+        partial.write_text(card.to_json(), encoding="utf-8")
+        partial.replace(folder / CARD)  # last: a folder without a card is no bundle
+    except OSError as error:
+        raise OutputError(f"could not write the bundle {folder}: {error.strerror}") from error
+    return load_bundle(folder)
+
+
+def list_models() -> dict[str, Path]:
+    """Installed models by name: those on GEOSEG_MODELS, then those of the package."""
+    folders = [Path(p) for p in os.environ.get(SEARCH_PATH, "").split(os.pathsep) if p]
+    found: dict[str, Path] = {}
+    for folder in (*folders, SHIPPED):
+        if folder.is_dir():
+            for path in sorted(folder.iterdir()):
+                if (path / CARD).is_file() or path.suffix == ".zip":
+                    found.setdefault(path.stem if path.is_file() else path.name, path)
+    return found
+
+
+def _find(model: str | Path) -> Path:
+    path = Path(model)
+    if path.exists():
+        return path
+    installed = list_models()
+    if str(model) in installed:
+        return installed[str(model)]
+    known = ", ".join(installed) or "none"
+    raise ModelError(
+        f"no model at {model}, and none of that name is installed (there are: {known})"
+    )
+
+
+class _folder_reader:  # noqa: N801  (a function with a memory)
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, name: str, limit: int) -> bytes:
+        file = self._path / name
+        try:
+            if file.stat().st_size > limit:
+                raise ModelError(f"{file} is larger than {limit >> 20} MiB; this is no bundle")
+            return file.read_bytes()
+        except OSError as error:
+            raise ModelError(
+                f"{self._path} is no bundle: {name}: {error.strerror or error}"
+            ) from error
+
+
+class _zip_reader:  # noqa: N801
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, name: str, limit: int) -> bytes:
+        try:
+            with zipfile.ZipFile(self._path) as archive:
+                inside = [n for n in archive.namelist() if n in (name, f"{self._path.stem}/{name}")]
+                if not inside:
+                    raise ModelError(f"{self._path} is no bundle: it holds no {name}")
+                if archive.getinfo(inside[0]).file_size > limit:
+                    raise ModelError(f"{self._path}: {name} is larger than {limit >> 20} MiB")
+                return archive.read(inside[0])
+        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise ModelError(f"{self._path} is no bundle: {error}") from error
+
+
+def _check_weights(path: Path, card: Card, content: bytes) -> None:
+    """The number of parameters in the file's header must be the card's."""
+    try:
+        size = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + size])
+        parameters = sum(
+            math.prod(tensor["shape"])
+            for name, tensor in header.items()
+            if name != "__metadata__" and ".running_" not in name
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"{path}: {WEIGHTS} is no safetensors file") from error
+    if parameters != card.total_parameters:
+        raise ModelError(
+            f"{path}: {WEIGHTS} holds {parameters} parameters, the card says "
+            f"{card.total_parameters}: they are not of one model"
+        )

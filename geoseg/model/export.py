@@ -1,0 +1,52 @@
+"""A network's parameters and its graph, as the bytes that a bundle holds."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+
+import openvino
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from geoseg.model.card import Card
+from geoseg.model.network import scoring_network
+
+__all__ = ["export_graph", "weight_bytes", "weights_of"]
+
+COUNTER = "num_batches_tracked"
+"""A training counter of batch norm that says nothing about the function."""
+
+
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters and running statistics, on the CPU, contiguous."""
+    return {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in network.state_dict().items()
+        if not name.endswith(COUNTER)
+    }
+
+
+def weight_bytes(network: nn.Module) -> bytes:
+    """The content of weights.safetensors."""
+    return save(weights_of(network))
+
+
+def export_graph(network: nn.Module, card: Card) -> tuple[bytes, bytes]:
+    """The content of graph.xml and graph.bin: scaling, network and softmax, any size of chip.
+
+    Raises:
+        ModelError: if the network does not fit the card.
+    """
+    scoring = scoring_network(card, network.state_dict())
+    bands = len(card.bands)
+    example = torch.zeros(1, bands, 2 * card.stride, 2 * card.stride)
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # the tracer speaks of Python values in shape checks
+        graph = openvino.convert_model(scoring, example_input=example, input=[(-1, bands, -1, -1)])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.xml"
+        openvino.save_model(graph, path, compress_to_fp16=False)
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()

@@ -1,0 +1,58 @@
+"""The network of a card as one torch module: values in the card's units in, probabilities out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from geoseg.errors import ModelError
+from geoseg.model.card import Card
+from geoseg.nets.zoo import build_model
+
+__all__ = ["ScoringNetwork", "scoring_network"]
+
+
+class ScoringNetwork(nn.Module):
+    """Scaling, network and softmax in one, so that every runtime computes the same.
+
+    Args:
+        network: takes scaled values, gives logits.
+        card: says how values are scaled.
+
+    Shape:
+        (N, C, H, W) float32 in the card's units -> (N, K, H, W) float32, sums to 1 over K.
+    """
+
+    mean: Tensor
+    stddev: Tensor
+
+    def __init__(self, network: nn.Module, card: Card) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.from_numpy(card.mean)[None, :, None, None])
+        self.register_buffer("stddev", torch.from_numpy(card.stddev)[None, :, None, None])
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Probabilities of each class."""
+        logits: Tensor = self.network((values - self.mean) / self.stddev)
+        return logits.softmax(dim=1)
+
+
+def scoring_network(card: Card, weights: dict[str, Tensor]) -> ScoringNetwork:
+    """Rebuild the network of a card with its weights, strictly.
+
+    Raises:
+        ModelError: if a weight is missing, left over or of another shape than the card says.
+    """
+    network = build_model(
+        card.architecture,
+        bands=len(card.bands),
+        classes=len(card.legend),
+        **card.hyperparameters,
+    )
+    try:
+        network.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise ModelError(f"the weights of {card.name} do not fit its card: {first}") from error
+    return ScoringNetwork(network, card).eval()

@@ -1,0 +1,1 @@
+"""Pixels in, pixels out: scenes, chips, stitching and GeoTIFFs. No torch in here."""

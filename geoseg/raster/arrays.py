@@ -1,0 +1,98 @@
+"""Scenes and maps as xarray.DataArrays, by rioxarray's conventions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import rioxarray  # noqa: F401  (gives arrays their .rio)
+import xarray
+from affine import Affine
+from rasterio.crs import CRS
+from rioxarray.exceptions import RioXarrayError
+
+from geoseg.errors import SceneError
+from geoseg.grid import Grid
+from geoseg.legend import NODATA
+from geoseg.raster.source import ArraySource, Header
+
+__all__ = ["map_array", "source_of_array"]
+
+
+def source_of_array(array: xarray.DataArray) -> ArraySource:
+    """A source over an array of (band, y, x) or (y, x).
+
+    Band names come from the first dimension's coordinate when it holds text, else from
+    `long_name`; CRS, transform and nodata from `array.rio`; scale and offset from the attributes
+    `scale_factor` and `add_offset`.
+
+    Raises:
+        SceneError: if it has other dimensions, or its coordinates are no regular grid.
+    """
+    name = str(array.name or "array")
+    try:
+        array = array.transpose(..., array.rio.y_dim, array.rio.x_dim)
+        transform = Affine(*tuple(array.rio.transform())[:6])
+        crs = None if array.rio.crs is None else CRS.from_user_input(array.rio.crs)
+    except (RioXarrayError, ValueError) as error:
+        raise SceneError(f"{name}: no array of (band, y, x) on a grid: {error}") from error
+    if array.ndim == 2:
+        array = array.expand_dims("band")
+    if array.ndim != 3:
+        raise SceneError(f"{name}: the dimensions are {array.dims}, expected (band, y, x)")
+    if array.dtype.kind not in "uif":
+        raise SceneError(f"{name} holds {array.dtype} values; expected integers or floats")
+    count, height, width = array.shape
+    nodata = np.nan if array.rio.encoded_nodata is not None else array.rio.nodata
+    header = Header(
+        name=name,
+        grid=Grid(crs, transform, (height, width)),
+        dtype=array.dtype,
+        descriptions=_band_names(array),
+        colours=(None,) * count,
+        wavelengths_um=(None,) * count,
+        nodata=(None if nodata is None else float(nodata),) * count,
+        scales=(float(array.attrs.get("scale_factor", 1.0)),) * count,
+        offsets=(float(array.attrs.get("add_offset", 0.0)),) * count,
+    )
+    return ArraySource(header, array.data)
+
+
+def map_array(
+    classes: npt.NDArray[np.uint8], grid: Grid, like: xarray.DataArray, attrs: Mapping[str, str]
+) -> xarray.DataArray:
+    """Class codes as an array with CRS, transform, nodata and coordinates.
+
+    Args:
+        classes: (H, W).
+        grid: where they lie.
+        like: the scene they are of; its coordinates are kept when its pixels were.
+        attrs: what to say of the map.
+    """
+    x, y = like.rio.x_dim, like.rio.y_dim
+    array = xarray.DataArray(classes, dims=(y, x), name="class", attrs=dict(attrs))
+    if classes.shape == (like.sizes[y], like.sizes[x]):
+        array = array.assign_coords({dim: like.coords[dim] for dim in (y, x) if dim in like.coords})
+    elif grid.transform.b == grid.transform.d == 0:
+        t, (height, width) = grid.transform, grid.shape
+        centres = {
+            y: t.f + t.e * (np.arange(height) + 0.5),
+            x: t.c + t.a * (np.arange(width) + 0.5),
+        }
+        array = array.assign_coords(centres)
+    array = array.rio.set_spatial_dims(x, y).rio.write_transform(grid.transform)
+    if grid.crs is not None:
+        array = array.rio.write_crs(grid.crs)
+    finished: xarray.DataArray = array.rio.write_nodata(NODATA)
+    return finished
+
+
+def _band_names(array: xarray.DataArray) -> tuple[str | None, ...]:
+    count, dim = array.shape[0], array.dims[0]
+    labels = array.coords[dim].values.tolist() if dim in array.coords else []
+    if len(labels) == count and all(isinstance(label, str) for label in labels):
+        return tuple(labels)
+    names = array.attrs.get("long_name", ())
+    names = (names,) if isinstance(names, str) else tuple(map(str, names))
+    return names if len(names) == count else (None,) * count

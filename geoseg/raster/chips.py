@@ -1,0 +1,131 @@
+"""Which windows a network sees so that the whole scene is mapped, each pixel once.
+
+Along each axis, chips start on multiples of the network's stride and lie inside the scene padded
+at its far edges to a multiple of the stride, which is how the whole image would be padded. The
+last chip is moved back to end with the scene. A chip keeps what is at least `halo` away from its
+edges, except where its edge is the scene's own: there whole-image inference sees no more either.
+So a fully convolutional network that reaches no further than the halo gives the same scores as
+on the whole image.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from geoseg.errors import InputError
+from geoseg.grid import Window
+from geoseg.raster.scene import Chip, Scene
+
+__all__ = ["ChipPlan", "PlannedChip", "read_ahead"]
+
+AHEAD = 4
+"""Chips read before they are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedChip:
+    """One chip of a plan."""
+
+    window: Window
+    """What the network sees."""
+    core: Window
+    """What is kept of it; the cores of a plan cover the scene once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A chip along one axis."""
+
+    start: int
+    core_start: int
+    core_stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChipPlan:
+    """The chips of a scene, all of one shape, row by row.
+
+    Raises:
+        InputError: if chip or halo is no multiple of the stride, or the halo leaves no core.
+    """
+
+    shape: tuple[int, int]
+    """(height, width) of the scene."""
+    chip_px: int
+    """Side of a chip; less where the padded scene is smaller."""
+    halo_px: int
+    """The rim of a chip that is read but not kept."""
+    stride: int
+    """What the network's input must be a multiple of."""
+
+    def __post_init__(self) -> None:
+        for name, px in (("chip", self.chip_px), ("halo", self.halo_px)):
+            if px % self.stride or px < 0:
+                raise InputError(f"a {name} of {px} px is no multiple of the stride {self.stride}")
+        if self.chip_px <= 2 * self.halo_px:
+            raise InputError(f"a halo of {self.halo_px} px leaves nothing of {self.chip_px} px")
+
+    @property
+    def chip_shape(self) -> tuple[int, int]:
+        """(height, width) of every chip."""
+        height, width = (min(self.chip_px, _ceil_to(size, self.stride)) for size in self.shape)
+        return height, width
+
+    def rows(self) -> Iterator[list[PlannedChip]]:
+        """The chips, a list for each row of them, top to bottom; left to right within."""
+        cols = self._spans(self.shape[1])
+        height, width = self.chip_shape
+        for row in self._spans(self.shape[0]):
+            yield [
+                PlannedChip(
+                    Window(row.start, col.start, height, width),
+                    Window.from_stops(row.core_start, col.core_start, row.core_stop, col.core_stop),
+                )
+                for col in cols
+            ]
+
+    def __iter__(self) -> Iterator[PlannedChip]:
+        for row in self.rows():
+            yield from row
+
+    def __len__(self) -> int:
+        rows, cols = (len(self._spans(size)) for size in self.shape)
+        return rows * cols
+
+    def _spans(self, size: int) -> list[_Span]:
+        padded = _ceil_to(size, self.stride)
+        chip = min(self.chip_px, padded)
+        last = padded - chip
+        step = chip - 2 * self.halo_px if last else 1
+        starts = [*range(0, last, step), last]
+        ends = [start + chip - self.halo_px for start in starts[:-1]] + [size]
+        cores = zip([0, *ends], ends, strict=False)
+        return [
+            _Span(start, core_start, core_stop)
+            for start, (core_start, core_stop) in zip(starts, cores, strict=True)
+        ]
+
+
+def read_ahead(scene: Scene, plan: ChipPlan) -> Iterator[tuple[PlannedChip, Chip]]:
+    """The chips of a plan in its order, read by a thread while earlier ones are worked on."""
+    waiting: deque[tuple[PlannedChip, Future[Chip]]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="geoseg-read") as pool:
+        try:
+            for planned in plan:
+                waiting.append((planned, pool.submit(scene.read, planned.window)))
+                if len(waiting) > AHEAD:
+                    first, chip = waiting.popleft()
+                    yield first, chip.result()
+            while waiting:
+                first, chip = waiting.popleft()
+                yield first, chip.result()
+        finally:
+            for _, chip in waiting:
+                chip.cancel()
+
+
+def _ceil_to(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple

@@ -1,0 +1,172 @@
+"""Finished strips to Cloud Optimized GeoTIFFs that other programs open coloured and named."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+import rasterio.shutil
+from affine import Affine
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from geoseg.errors import OutputError
+from geoseg.grid import Grid, Window
+from geoseg.legend import NODATA, UNCERTAIN, Legend
+
+__all__ = ["MapWriter", "write_category_names"]
+
+BLOCK_PX = 512
+
+
+class MapWriter:
+    """Writes a byte raster strip by strip, then turns it into a checked COG.
+
+    Strips go to a plain file beside the destination as they come, so memory does not grow with
+    the scene. `close` makes the COG from it, reads the COG back and compares every pixel by
+    checksum.
+
+    Args:
+        path: the COG to make; whatever is there is replaced.
+        grid: where the pixels lie.
+        descriptions: the name of each band, which also says how many there are.
+        tags: written into the file's metadata.
+        legend: give the single band the legend's colours; overviews then take the commonest
+            class, else the mean.
+        scale: physical value = stored value * scale.
+
+    Raises:
+        OutputError: when the file cannot be written in full.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        grid: Grid,
+        descriptions: tuple[str, ...],
+        *,
+        tags: Mapping[str, str],
+        legend: Legend | None = None,
+        scale: float | None = None,
+    ) -> None:
+        self._path = path
+        self._grid = grid
+        self._strips = path.with_name(f"{path.name}.strips")
+        self._overviews: Literal["MODE", "AVERAGE"] = "MODE" if legend else "AVERAGE"
+        self._checksums = [0] * len(descriptions)
+        with _writing(path):
+            self._dataset = rasterio.open(self._strips, "w", **_profile(grid, len(descriptions)))
+            _describe(self._dataset, descriptions, tags, legend, scale)
+
+    def write(self, window: Window, bands: npt.NDArray[np.uint8]) -> None:
+        """Write finished rows, (C, H, W); strips come top to bottom."""
+        with _writing(self._path):
+            place = RasterioWindow(window.col, window.row, window.width, window.height)
+            self._dataset.write(bands, window=place)
+        for index, band in enumerate(bands):
+            self._checksums[index] = zlib.crc32(band.tobytes(), self._checksums[index])
+
+    def close(self) -> None:
+        """Make the COG and check it against what was written."""
+        with _writing(self._path):
+            self._dataset.close()
+            rasterio.shutil.copy(
+                self._strips,
+                self._path,
+                driver="COG",
+                BLOCKSIZE=BLOCK_PX,
+                COMPRESS="DEFLATE",
+                BIGTIFF="IF_SAFER",
+                OVERVIEW_RESAMPLING=self._overviews,
+                NUM_THREADS="ALL_CPUS",
+            )
+            self._strips.unlink()
+            self._check()
+
+    def _check(self) -> None:
+        with rasterio.open(self._path, driver="GTiff") as dataset:
+            for number, written in enumerate(self._checksums, 1):
+                found = 0
+                for strip in self._grid.window.row_strips(BLOCK_PX):
+                    place = RasterioWindow(strip.col, strip.row, strip.width, strip.height)
+                    found = zlib.crc32(dataset.read(number, window=place), found)
+                if found != written:
+                    raise OutputError(
+                        f"{self._path.name} does not hold what was written into it: "
+                        "the disk is full or faulty"
+                    )
+
+    def discard(self) -> None:
+        """Let go of what `close` has not finished."""
+        with suppress(RasterioError):  # the disk may be full; the file goes either way
+            self._dataset.close()
+        self._strips.unlink(missing_ok=True)
+
+
+def write_category_names(raster: Path, legend: Legend) -> Path:
+    """Write class names beside a raster, where GDAL looks for them; return that file.
+
+    GeoTIFF has no place for them: GDAL keeps them in a sidecar, NAME.tif.aux.xml.
+    """
+    names = {each.code: each.name for each in legend}
+    root = ElementTree.Element("PAMDataset")
+    band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
+    categories = ElementTree.SubElement(band, "CategoryNames")
+    for code in range(max(names) + 1):
+        ElementTree.SubElement(categories, "Category").text = names.get(code, "")
+    ElementTree.indent(root)
+    path = raster.with_name(f"{raster.name}.aux.xml")
+    ElementTree.ElementTree(root).write(path, encoding="utf-8")
+    return path
+
+
+def _profile(grid: Grid, count: int) -> dict[str, Any]:
+    return {
+        "driver": "GTiff",
+        "height": grid.height,
+        "width": grid.width,
+        "count": count,
+        "dtype": "uint8",
+        "nodata": NODATA,
+        "crs": grid.crs,
+        # no georeference at all is said by leaving the transform out
+        "transform": None if grid.transform == Affine.identity() else grid.transform,
+        "interleave": "band",
+        "BIGTIFF": "IF_SAFER",
+    }
+
+
+def _describe(
+    dataset: Any,
+    descriptions: tuple[str, ...],
+    tags: Mapping[str, str],
+    legend: Legend | None,
+    scale: float | None,
+) -> None:
+    dataset.descriptions = descriptions
+    dataset.update_tags(**tags)
+    if legend is not None:
+        dataset.colorinterp = [ColorInterp.palette]
+        colours = {each.code: (*each.rgb, 255) for each in legend}
+        dataset.write_colormap(1, {NODATA: (0, 0, 0, 0), UNCERTAIN: (128, 128, 128, 255)} | colours)
+    if scale is not None:
+        dataset.scales = (scale,) * dataset.count
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what GDAL and the file system say of a failed write into an OutputError."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except (RasterioError, OSError) as error:
+        raise OutputError(f"could not write {path.name}: {error}") from error

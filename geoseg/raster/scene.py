@@ -1,0 +1,273 @@
+"""A scene: the bands a model wants, in its units, with one array that says where data is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from geoseg.bands import match_bands, parse_bands, sensor_named
+from geoseg.errors import SceneError
+from geoseg.grid import Grid, Window
+from geoseg.raster.source import MAX_PIXELS, Header, RasterSource, Source
+
+if TYPE_CHECKING:
+    import xarray
+
+__all__ = ["Chip", "Reading", "Scene", "SourceScene", "Units", "open_scene"]
+
+Units: TypeAlias = Literal["reflectance", "stored"]
+"""What a model's numbers mean: reflectance 0-1, or the values as they are stored in the file."""
+
+SceneLike: TypeAlias = "str | Path | xarray.DataArray"
+
+PLAUSIBLE_REFLECTANCE = 2.0
+"""The median of no real scene's reflectance is above this; of unscaled integers it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """The window that a network sees."""
+
+    pixels: npt.NDArray[np.float32]
+    """(C, H, W), in the scene's units, 0 where invalid."""
+    valid: npt.NDArray[np.bool_]
+    """(H, W), True where every band has data."""
+    window: Window
+    """Where it lies in the scene; it may reach beyond the scene's edges."""
+
+
+@runtime_checkable
+class Scene(Protocol):
+    """An input image. Reading is safe from several threads."""
+
+    @property
+    def name(self) -> str:
+        """File name, or the array's name."""
+        ...
+
+    @property
+    def grid(self) -> Grid:
+        """Where its pixels lie."""
+        ...
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Common names of the bands of a chip."""
+        ...
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """What was not written in the scene but taken for granted, a sentence each."""
+        ...
+
+    def read(self, window: Window) -> Chip:
+        """The chip at a window, which may reach beyond the scene: there it is invalid."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a person says about a scene that its file does not; None where the file knows."""
+
+    bands: str | Mapping[str, int] | None = None
+    """1-based band numbers by common name, as a mapping or as 'red=3,green=2'."""
+    sensor: str | None = None
+    """Whose own band names or customary band order the scene uses."""
+    scale: float | None = None
+    """Units = stored value * scale + offset."""
+    offset: float | None = None
+    nodata: float | None = None
+    """The stored value that stands for no data."""
+    max_pixels: int = MAX_PIXELS
+    """Scenes with more pixels are refused."""
+
+
+class SourceScene:
+    """A scene read pixel for pixel from its source."""
+
+    def __init__(
+        self,
+        source: Source,
+        bands: Sequence[str],
+        numbers: Sequence[int],
+        scaling: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
+        nodata: Sequence[float | None],
+        assumed: Sequence[str] = (),
+    ) -> None:
+        self._source = source
+        self._numbers = tuple(numbers)
+        self._scale, self._offset = (each[:, None, None] for each in scaling)
+        dtype = source.header.dtype
+        self._nodata = [_as_stored(value, dtype) for value in nodata]
+        self._alpha = source.header.alpha if source.header.alpha not in numbers else None
+        self.name = source.header.name
+        self.grid = source.header.grid
+        self.bands = tuple(bands)
+        self.assumed = tuple(assumed)
+
+    def read(self, window: Window) -> Chip:
+        """See Scene.
+
+        Raises:
+            SceneError: if the file is damaged there.
+        """
+        pixels = np.zeros((len(self.bands), *window.shape), np.float32)
+        valid = np.zeros(window.shape, np.bool_)
+        inside = window.intersect(self.grid.window)
+        if inside is not None:
+            place = inside.within(window)
+            stored, valid[place] = self._read_inside(inside)
+            pixels[:, *place] = np.where(valid[place], stored * self._scale + self._offset, 0)
+        return Chip(pixels, valid, window)
+
+    def _read_inside(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        alpha = () if self._alpha is None else (self._alpha,)
+        stored = self._source.read((*self._numbers, *alpha), window)
+        valid = np.ones(window.shape, np.bool_)
+        if alpha:
+            valid &= stored[-1] != 0
+            stored = stored[:-1]
+        mask = self._source.read_mask(window)
+        if mask is not None:
+            valid &= mask
+        if stored.dtype.kind == "f":
+            finite = np.isfinite(stored)
+            valid &= finite.all(axis=0)
+            stored = np.where(finite, stored, 0)
+        for band, nodata in zip(stored, self._nodata, strict=True):
+            if nodata is not None:
+                valid &= band != nodata
+        return stored.astype(np.float32, copy=False), valid
+
+
+@contextmanager
+def open_scene(
+    scene: SceneLike,
+    bands: Sequence[str],
+    *,
+    units: Units = "reflectance",
+    stored_type: str | None = None,
+    reading: Reading | None = None,
+) -> Iterator[SourceScene]:
+    """Open a raster file or an xarray.DataArray as the bands that a model reads.
+
+    Args:
+        scene: a path, or an array that follows rioxarray's conventions.
+        bands: common names, in the order wanted.
+        units: what the numbers are to mean.
+        stored_type: with units "stored", the data type that the model was trained on.
+        reading: what a person says about the scene.
+
+    Raises:
+        SceneError: if it cannot be read, or its numbers cannot be brought to `units`.
+        BandError: if its bands are not, or not clearly, the wanted ones.
+    """
+    reading = reading or Reading()
+    source: Source
+    if isinstance(scene, str | Path):
+        source = RasterSource(scene, max_pixels=reading.max_pixels)
+    else:
+        from geoseg.raster.arrays import source_of_array
+
+        source = source_of_array(scene)
+    try:
+        header = source.header
+        told = parse_bands(reading.bands) if isinstance(reading.bands, str) else reading.bands
+        match = match_bands(
+            bands,
+            count=header.count,
+            descriptions=header.descriptions,
+            colours=header.colours,
+            wavelengths_um=header.wavelengths_um,
+            told=told,
+            sensor=None if reading.sensor is None else sensor_named(reading.sensor),
+        )
+        scale, offset, assumed = _scaling(header, match.indexes, units, stored_type, reading)
+        nodata = [
+            header.nodata[n - 1] if reading.nodata is None else reading.nodata
+            for n in match.indexes
+        ]
+        opened = SourceScene(
+            source, bands, match.indexes, (scale, offset), nodata, (*match.assumed, *assumed)
+        )
+        if units == "reflectance":
+            _refuse_unscaled(opened)
+        yield opened
+    finally:
+        source.close()
+
+
+def _scaling(
+    header: Header,
+    numbers: Sequence[int],
+    units: Units,
+    stored_type: str | None,
+    reading: Reading,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], tuple[str, ...]]:
+    """Scale and offset of each band, and what was assumed to choose them."""
+    count = len(numbers)
+    if reading.scale is not None or reading.offset is not None:
+        scale = 1.0 if reading.scale is None else reading.scale
+        offset = 0.0 if reading.offset is None else reading.offset
+        said = (f"values x {scale:g} + {offset:g}, as told",)
+        return *_constant(count, scale, offset), said
+    if units == "stored":
+        if stored_type is not None and header.dtype != np.dtype(stored_type):
+            raise SceneError(
+                f"{header.name} holds {header.dtype} values, the model was trained on "
+                f"{stored_type} values as stored; say how they compare with --scale and --offset"
+            )
+        return *_constant(count, 1.0, 0.0), ()
+    scales = np.array([header.scales[n - 1] for n in numbers], np.float32)
+    offsets = np.array([header.offsets[n - 1] for n in numbers], np.float32)
+    if (scales != 1).any() or (offsets != 0).any():
+        return scales, offsets, ()
+    if header.dtype.kind == "f":
+        return scales, offsets, ("values taken as reflectance 0-1",)
+    if header.dtype.itemsize == 1:
+        return (
+            *_constant(count, 1 / 255, 0.0),
+            ("8-bit values / 255 taken as reflectance: a stretched picture is none, "
+            "so expect a worse map",),
+        )  # fmt: skip
+    return *_constant(count, 1e-4, 0.0), (f"{header.dtype} values taken as reflectance x 10000",)
+
+
+def _constant(
+    count: int, scale: float, offset: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    return np.full(count, scale, np.float32), np.full(count, offset, np.float32)
+
+
+def _refuse_unscaled(scene: SourceScene) -> None:
+    """Look at the middle of the scene: reflectance of 300 is a forgotten scale."""
+    rows, cols = scene.grid.shape
+    size = min(256, rows), min(256, cols)
+    middle = Window((rows - size[0]) // 2, (cols - size[1]) // 2, *size)
+    chip = scene.read(middle)
+    if not chip.valid.any():
+        return
+    median = float(np.median(chip.pixels[:, chip.valid]))
+    if median > PLAUSIBLE_REFLECTANCE:
+        raise SceneError(
+            f"{scene.name}: the middle of the scene has a median of {median:.4g}, which is no "
+            "reflectance 0-1; give the scale, for example --scale 0.0001"
+        )
+
+
+def _as_stored(nodata: float | None, dtype: np.dtype[Any]) -> Any:
+    """The nodata value in the scene's own type; None when no stored value can equal it."""
+    if nodata is None or not np.isfinite(nodata):
+        return None  # NaN and infinity are never data
+    if dtype.kind == "f":
+        return np.float32(nodata) if dtype.itemsize <= 4 else np.float64(nodata)
+    limits = np.iinfo(dtype)
+    if nodata != int(nodata) or not limits.min <= nodata <= limits.max:
+        return None
+    return dtype.type(int(nodata))

@@ -1,0 +1,258 @@
+"""Raw pixels, from a file or from memory, and what is known about them before reading."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from geoseg.bands import band_names
+from geoseg.errors import BandError, SceneError
+from geoseg.grid import Grid, Window
+
+__all__ = ["MAX_PIXELS", "ArraySource", "Header", "RasterSource", "Source"]
+
+DRIVERS = ("GTiff", "HFA", "ENVI", "JP2OpenJPEG", "PNG", "JPEG")
+"""GDAL drivers a scene may be opened with. None of them reads anything but the scene's own files:
+a VRT or a web service that calls itself .tif is refused."""
+
+MAX_PIXELS = 10_000_000_000
+"""Scenes with more pixels are refused: a hundred Sentinel-2 tiles, or a header that lies."""
+
+MAX_BLOCK_BYTES = 1 << 30
+"""Scenes stored in blocks larger than this cannot be read in pieces, and are refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a scene says of itself before a pixel is read. Sequences have an entry a band."""
+
+    name: str
+    """File name, or the array's name."""
+    grid: Grid
+    """Where its pixels lie."""
+    dtype: np.dtype[Any]
+    """Type of the stored values."""
+    descriptions: tuple[str | None, ...]
+    """Band names."""
+    colours: tuple[str | None, ...]
+    """Colour interpretations, lower case."""
+    wavelengths_um: tuple[float | None, ...]
+    """Central wavelengths, micrometres."""
+    nodata: tuple[float | None, ...]
+    """The value that stands for no data."""
+    scales: tuple[float, ...]
+    """Physical value = stored value * scale + offset."""
+    offsets: tuple[float, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of bands."""
+        return len(self.descriptions)
+
+    @property
+    def alpha(self) -> int | None:
+        """1-based number of the alpha band; a band with a spectral name is never one."""
+        for number, colour in enumerate(self.colours, 1):
+            if colour == "alpha" and not _is_spectral(self.descriptions[number - 1]):
+                return number
+        return None
+
+
+class Source(Protocol):
+    """Where raw pixels come from. Reading is safe from several threads."""
+
+    header: Header
+
+    def read(self, numbers: Sequence[int], window: Window) -> npt.NDArray[Any]:
+        """Stored values of the bands (1-based) in a window inside the grid, (C, h, w)."""
+        ...
+
+    def read_mask(self, window: Window) -> npt.NDArray[np.bool_] | None:
+        """True where the mask band lets data through, (h, w); None when there is no mask band."""
+        ...
+
+    def close(self) -> None:
+        """Give back what was opened."""
+        ...
+
+
+class RasterSource:
+    """A raster file, with one read handle a thread.
+
+    Raises:
+        SceneError: if the file is missing, no raster, too large, or cannot be read in pieces.
+    """
+
+    def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS) -> None:
+        self._path = str(path)
+        self._local = threading.local()
+        self._handles: list[Any] = []
+        self._guard = threading.Lock()
+        if "://" not in self._path and not Path(self._path).is_file():
+            what = "is a folder" if Path(self._path).is_dir() else "does not exist"
+            raise SceneError(f"{self._path} {what}; give a raster file")
+        dataset = self._dataset()
+        _check_size(self._path, dataset, max_pixels)
+        self.header = _header(self._path, dataset)
+        self._masked = _has_mask_band(dataset)
+
+    def read(self, numbers: Sequence[int], window: Window) -> npt.NDArray[Any]:
+        """See Source."""
+        return self._guarded(lambda d: d.read(list(numbers), window=_rasterio(window)), window)
+
+    def read_mask(self, window: Window) -> npt.NDArray[np.bool_] | None:
+        """See Source."""
+        if not self._masked:
+            return None
+        mask = self._guarded(lambda d: d.read_masks(1, window=_rasterio(window)), window)
+        return np.asarray(mask != 0)
+
+    def close(self) -> None:
+        """See Source."""
+        with self._guard:
+            for handle in self._handles:
+                handle.close()
+            self._handles.clear()
+        self._local = threading.local()
+
+    def _guarded(self, read: Any, window: Window) -> npt.NDArray[Any]:
+        try:
+            return np.asarray(read(self._dataset()))
+        except RasterioError as error:
+            raise SceneError(
+                f"{self._path} cannot be read at rows {window.row}-{window.row_stop - 1}, "
+                f"columns {window.col}-{window.col_stop - 1}: the file is damaged or cut short "
+                f"({_last_line(error)})"
+            ) from error
+
+    def _dataset(self) -> Any:
+        dataset = getattr(self._local, "dataset", None)
+        if dataset is None:
+            dataset = self._local.dataset = _open(self._path)
+            with self._guard:
+                self._handles.append(dataset)
+        return dataset
+
+
+class ArraySource:
+    """Pixels that are in memory already, or that a lazy array loads when asked."""
+
+    def __init__(self, header: Header, pixels: Any) -> None:
+        self.header = header
+        self._pixels = pixels
+
+    def read(self, numbers: Sequence[int], window: Window) -> npt.NDArray[Any]:
+        """See Source."""
+        rows, cols = window.within(self.header.grid.window)
+        return np.asarray(self._pixels[[number - 1 for number in numbers], rows, cols])
+
+    def read_mask(self, window: Window) -> npt.NDArray[np.bool_] | None:
+        """See Source."""
+        return None
+
+    def close(self) -> None:
+        """See Source."""
+
+
+def _open(path: str) -> Any:
+    """Open with the first driver of the list that knows the file."""
+    reasons = []
+    for driver in DRIVERS:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                return rasterio.open(path, driver=driver)
+        except RasterioError as error:
+            if "not recognized" not in str(error):
+                reasons.append(_last_line(error))
+    known = f"none of {', '.join(DRIVERS)}"
+    raise SceneError(
+        f"{path} is not a raster that geoseg opens: {reasons[0] if reasons else known}"
+    )
+
+
+def _header(path: str, dataset: Any) -> Header:
+    crs = dataset.crs or None
+    return Header(
+        name=Path(path).name,
+        grid=Grid(crs, dataset.transform, (dataset.height, dataset.width)),
+        dtype=np.result_type(*map(np.dtype, dataset.dtypes)),
+        descriptions=tuple(dataset.descriptions),
+        colours=tuple(_colour(each) for each in dataset.colorinterp),
+        wavelengths_um=tuple(_wavelength_um(dataset, n) for n in dataset.indexes),
+        nodata=tuple(dataset.nodatavals),
+        scales=tuple(dataset.scales),
+        offsets=tuple(dataset.offsets),
+    )
+
+
+def _colour(interpretation: ColorInterp) -> str | None:
+    return None if interpretation is ColorInterp.undefined else str(interpretation.name).lower()
+
+
+def _wavelength_um(dataset: Any, number: int) -> float | None:
+    told = dataset.tags(number, ns="IMAGERY").get("CENTRAL_WAVELENGTH_UM")
+    tags = dataset.tags(number)
+    text = told or tags.get("wavelength") or tags.get("WAVELENGTH")
+    try:
+        value = float(text) if text else None
+    except ValueError:
+        return None
+    nanometres = value is not None and value > 100  # no band lies beyond 100 micrometres
+    return value / 1000 if value is not None and nanometres else value
+
+
+def _is_spectral(description: str | None) -> bool:
+    try:
+        return bool(description and band_names([description]))
+    except BandError:  # a band of some sensor, whichever
+        return True
+
+
+def _has_mask_band(dataset: Any) -> bool:
+    return any(
+        MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+        for flags in dataset.mask_flag_enums
+    )
+
+
+def _check_size(path: str, dataset: Any, max_pixels: int) -> None:
+    if dataset.count == 0:
+        raise SceneError(f"{path} holds no bands; if it is a container, give one of its rasters")
+    kind = np.dtype(dataset.dtypes[0]).kind
+    if kind not in "uif":
+        raise SceneError(f"{path} holds {dataset.dtypes[0]} values; expected integers or floats")
+    if dataset.height * dataset.width > max_pixels:
+        raise SceneError(
+            f"{path} claims {dataset.height} x {dataset.width} pixels, more than {max_pixels}; "
+            "if that is true, raise the limit with --max-pixels"
+        )
+    rows, cols = dataset.block_shapes[0]
+    together = dataset.count if str(dataset.profile.get("interleave")) == "pixel" else 1
+    block = rows * cols * np.dtype(dataset.dtypes[0]).itemsize * together
+    if block > MAX_BLOCK_BYTES:
+        raise SceneError(
+            f"{path} is stored in blocks of {rows} x {cols} pixels ({block >> 20} MiB each) and "
+            "cannot be read in pieces; rewrite it with gdal_translate -co TILED=YES"
+        )
+
+
+def _rasterio(window: Window) -> RasterioWindow:
+    return RasterioWindow(window.col, window.row, window.width, window.height)
+
+
+def _last_line(error: BaseException) -> str:
+    """GDAL's own reason, which rasterio chains behind a general one."""
+    cause = error.__cause__ or error
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[-1]

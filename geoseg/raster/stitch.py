@@ -1,0 +1,167 @@
+"""From the scores of chips to finished strips of rows.
+
+Two ways to join chips: `crop` keeps each chip's core and is exact for a network that reaches no
+further than the halo; `blend` weights overlapping chips by a Hann window, for networks that see
+their whole chip (pyramid and image pooling) and are never exact. Memory is that of one row of
+chips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from geoseg.grid import Window
+from geoseg.legend import NODATA
+from geoseg.raster.chips import ChipPlan, PlannedChip
+
+__all__ = ["Join", "ScoredChip", "Strip", "stitch"]
+
+Join: TypeAlias = Literal["crop", "blend"]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+PERCENT = 100
+"""Scores and confidences are stored as whole percent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredChip:
+    """What a network says of a chip."""
+
+    planned: PlannedChip
+    scores: npt.NDArray[np.float32] | None
+    """Probabilities (K, H, W); None for a chip without valid pixels, which is not computed."""
+    valid: npt.NDArray[np.bool_]
+    """(H, W), True where the scene has data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """Finished rows of a map, as wide as the scene."""
+
+    window: Window
+    classes: npt.NDArray[np.uint8]
+    """(H, W), class codes, 255 where the scene has no data."""
+    confidence: npt.NDArray[np.uint8]
+    """(H, W), the winning class's probability in percent, 255 without data."""
+    scores: npt.NDArray[np.uint8] | None
+    """(K, H, W), every class's probability in percent, 255 without data; None if not asked for."""
+
+
+def stitch(
+    plan: ChipPlan,
+    chips: Iterable[ScoredChip],
+    codes: Sequence[int],
+    *,
+    join: Join = "crop",
+    scores: bool = False,
+) -> Iterator[Strip]:
+    """Join scored chips into strips.
+
+    Args:
+        plan: the plan that the chips were made by.
+        chips: all its chips, in its order.
+        codes: the class code of each score plane.
+        join: keep the cores, or blend what overlaps.
+        scores: whether strips carry every class's probability.
+    """
+    rows = _rows_of(plan, chips)
+    pieces = _crop(rows, codes, scores) if join == "crop" else _blend(plan, rows, codes, scores)
+    yield from pieces
+
+
+def _rows_of(plan: ChipPlan, chips: Iterable[ScoredChip]) -> Iterator[list[ScoredChip]]:
+    stream = iter(chips)
+    for row in plan.rows():
+        yield [next(stream) for _ in row]
+
+
+def _crop(rows: Iterable[list[ScoredChip]], codes: Sequence[int], scores: bool) -> Iterator[Strip]:
+    for row in rows:
+        first, last = row[0].planned.core, row[-1].planned.core
+        window = Window.from_stops(first.row, 0, first.row_stop, last.col_stop)
+        strip = _empty(window, len(codes), scores)
+        for chip in row:
+            core = chip.planned.core
+            inside = core.within(chip.planned.window)
+            if chip.scores is not None:
+                _fill(strip, core, chip.scores[:, *inside], chip.valid[inside], codes)
+        yield strip
+
+
+def _blend(
+    plan: ChipPlan, rows: Iterable[list[ScoredChip]], codes: Sequence[int], scores: bool
+) -> Iterator[Strip]:
+    """Sum weighted scores over overlapping chips; rows that no later chip touches are done."""
+    height, width = plan.shape
+    hann = _hann(plan.chip_shape)
+    starts = [row[0].window.row for row in plan.rows()]
+    held = Window(0, 0, 0, width)
+    total = np.zeros((len(codes), 0, width), np.float32)
+    weight, valid = np.zeros((0, width), np.float32), np.zeros((0, width), np.bool_)
+    for row, next_start in zip(rows, [*starts[1:], height], strict=True):
+        window = row[0].planned.window
+        grown = min(window.row_stop, height) - held.row_stop
+        held = Window(held.row, 0, held.height + grown, width)
+        total, weight = _with_rows(total, grown), _with_rows(weight, grown)
+        valid = _with_rows(valid, grown)
+        for chip in row:
+            shared = chip.planned.window.intersect(held)
+            if chip.scores is None or shared is None:
+                continue
+            there, here = shared.within(held), shared.within(chip.planned.window)
+            total[:, *there] += chip.scores[:, *here] * hann[here]
+            weight[there] += hann[here]
+            valid[there] |= chip.valid[here]
+        done = Window.from_stops(held.row, 0, next_start, width)
+        strip = _empty(done, len(codes), scores)
+        rows_done = slice(0, done.height)
+        mean = total[:, rows_done] / np.maximum(weight[rows_done], 1e-12)
+        _fill(strip, done, mean.astype(np.float32, copy=False), valid[rows_done], codes)
+        yield strip
+        held = Window.from_stops(done.row_stop, 0, held.row_stop, width)
+        total = total[:, done.height :]
+        weight, valid = weight[done.height :], valid[done.height :]
+
+
+def _with_rows(array: npt.NDArray[Scalar], rows: int) -> npt.NDArray[Scalar]:
+    more = [(0, 0)] * (array.ndim - 2) + [(0, rows), (0, 0)]
+    return np.pad(array, more)
+
+
+def _hann(shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Highest in the middle, small but never 0 at the rim, which may be a pixel's only chip."""
+    tall, wide = (np.sin(np.pi * (np.arange(n) + 0.5) / n) ** 2 for n in shape)
+    return np.outer(tall, wide).astype(np.float32)
+
+
+def _empty(window: Window, planes: int, scores: bool) -> Strip:
+    return Strip(
+        window,
+        np.full(window.shape, NODATA, np.uint8),
+        np.full(window.shape, NODATA, np.uint8),
+        np.full((planes, *window.shape), NODATA, np.uint8) if scores else None,
+    )
+
+
+def _fill(
+    strip: Strip,
+    window: Window,
+    scores: npt.NDArray[np.float32],
+    valid: npt.NDArray[np.bool_],
+    codes: Sequence[int],
+) -> None:
+    place = window.within(strip.window)
+    winner = scores.argmax(axis=0)
+    strip.classes[place] = np.where(valid, np.asarray(codes, np.uint8)[winner], NODATA)
+    strip.confidence[place] = np.where(valid, _percent(scores.max(axis=0)), NODATA)
+    if strip.scores is not None:
+        strip.scores[:, *place] = np.where(valid, _percent(scores), NODATA)
+
+
+def _percent(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    return np.rint(np.clip(scores, 0, 1) * PERCENT).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""Class rasters to polygons, polygons to files. No torch in here."""
