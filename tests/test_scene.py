@@ -151,7 +151,7 @@ def test_a_forgotten_scale_is_refused(write_scene: Write) -> None:
 def test_values_stored_in_another_type_than_the_model_knows_are_refused(write_scene: Write) -> None:
     path = write_scene(values("uint16"), descriptions=("red", "nir"))
     opening = open_scene(path, ("red",), units="stored", stored_type="uint8")
-    with pytest.raises(SceneError, match="uint16 values.*trained on uint8"), opening:
+    with pytest.raises(SceneError, match=r"uint16 values.*trained on uint8"), opening:
         pass
 
 
