@@ -100,6 +100,14 @@ class Pool:
         values = np.concatenate([chip.pixels[:, chip.learn > 0] for chip in own], 1) / 10_000
         return torch.tensor(values.mean(1)).float(), torch.tensor(values.std(1)).float()
 
+    def emphasis(self) -> Tensor:
+        """How much a pixel of each class counts: the root of its rarity, within bounds."""
+        own = [chip for chip in self.chips if chip.name.endswith("__0")]
+        first = np.concatenate([chip.probs.argmax(0)[chip.learn > 0] for chip in own])
+        share = np.bincount(first, minlength=len(CLASSES)) / first.size
+        weights = np.sqrt(np.median(share) / share.clip(min=1e-6))
+        return torch.from_numpy(weights.clip(0.7, 3)).float()
+
 
 def _odds(chips: list[Labelled]) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     """Draw chips with rare classes more often: by the root of each class's inverse frequency."""
@@ -177,7 +185,7 @@ def draw(pool: Pool, mean: Tensor, stddev: Tensor, rng: np.random.Generator) -> 
     )
 
 
-def distillation_loss(logits: Tensor, batch: Batch) -> Tensor:
+def distillation_loss(logits: Tensor, batch: Batch, emphasis: Tensor) -> Tensor:
     """Cross-entropy against the teacher's probabilities, averaged over learnable pixels.
 
     The teacher is rarely sure: its probabilities alone say little about which class is first. So
@@ -188,7 +196,8 @@ def distillation_loss(logits: Tensor, batch: Batch) -> Tensor:
     sharp = sharp / sharp.sum(1, keepdim=True).clamp(min=1e-9)
     soft_loss = -(batch.probs * logits.log_softmax(1)).sum(1)
     sharp_loss = -(sharp * (SHARPNESS * logits).log_softmax(1)).sum(1)
-    return ((soft_loss + sharp_loss) * batch.learn).sum() / batch.learn.sum().clamp(min=1)
+    weight = torch.einsum("nkhw,k->nhw", batch.probs, emphasis) * batch.learn
+    return ((soft_loss + sharp_loss) * weight).sum() / weight.sum().clamp(min=1)
 
 
 def rate(step: int, steps: int, peak: float) -> float:
@@ -209,7 +218,7 @@ class Run:
         self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
         self.step = 0
 
-    def learn(self, batch: Batch, learning_rate: float) -> float:
+    def learn(self, batch: Batch, emphasis: Tensor, learning_rate: float) -> float:
         """Take one step."""
         self.net.train()
         if self.step >= FREEZE_STEP:
@@ -218,7 +227,7 @@ class Run:
             group["lr"] = learning_rate
         with torch.autocast("cpu", torch.bfloat16):
             logits = self.net(batch.image)
-        loss = distillation_loss(logits, batch)
+        loss = distillation_loss(logits, batch, emphasis)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
@@ -324,6 +333,7 @@ def main() -> None:
     args = parser.parse_args()
     pool = Pool(args.chips, args.work)
     mean, stddev = pool.statistics()
+    emphasis = pool.emphasis()
     held_out = read_split(args.chips, args.work, "val")
     run = Run(tuple(args.widths))
     checkpoint = args.work / "checkpoint.safetensors"
@@ -332,7 +342,8 @@ def main() -> None:
     losses, began = [], time.monotonic()
     for step in steps_left(run, args.steps):
         rng = np.random.default_rng([SEED, step])
-        loss = run.learn(draw(pool, mean, stddev, rng), rate(step, args.steps, args.rate))
+        batch = draw(pool, mean, stddev, rng)
+        loss = run.learn(batch, emphasis, rate(step, args.steps, args.rate))
         losses.append(loss)
         if run.step % args.every == 0 or run.step == args.steps:
             run.save(checkpoint)
