@@ -33,7 +33,7 @@ GSD_TOLERANCE = 1.25
 """A scene this much finer or coarser than a model's range is still read as it is."""
 
 GDAL_CACHE_BYTES = 128 << 20
-"""For blocks that the next row of chips reads again; by itself GDAL takes a share of the machine."""
+"""For blocks that the next row of chips reads again; GDAL alone takes 5 % of the machine."""
 
 Progress: TypeAlias = Callable[[float], None]
 
