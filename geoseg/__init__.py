@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from geoseg.grid import Grid, Window
     from geoseg.legend import Legend, LegendClass
     from geoseg.model.bundle import Bundle, list_models, load_bundle, save_bundle
-    from geoseg.model.card import Card
+    from geoseg.model.card import Card, make_card
     from geoseg.model.runtime import Model, load_model
     from geoseg.prediction import Prediction, predict
     from geoseg.raster.scene import Chip, Scene, open_scene
@@ -49,7 +49,7 @@ _HOMES = {
     "geoseg.grid": ("Grid", "Window"),
     "geoseg.legend": ("Legend", "LegendClass"),
     "geoseg.model.bundle": ("Bundle", "list_models", "load_bundle", "save_bundle"),
-    "geoseg.model.card": ("Card",),
+    "geoseg.model.card": ("Card", "make_card"),
     "geoseg.model.runtime": ("Model", "load_model"),
     "geoseg.prediction": ("Prediction", "predict"),
     "geoseg.raster.scene": ("Chip", "Scene", "open_scene"),
@@ -78,6 +78,7 @@ __all__ = [
     "list_models",
     "load_bundle",
     "load_model",
+    "make_card",
     "match_bands",
     "open_scene",
     "predict",

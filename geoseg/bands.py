@@ -126,6 +126,8 @@ class BandMatch:
     """The common names they were matched by, in the model's order."""
     assumed: tuple[str, ...]
     """What was not written in the scene but taken for granted, a sentence each."""
+    known: frozenset[int] = frozenset()
+    """1-based numbers of all bands that are known to be spectral, wanted or not."""
 
 
 def sensor_named(name: str) -> str:
@@ -157,7 +159,7 @@ def parse_bands(text: str) -> dict[str, int]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, number = part.partition("=")
         common = _common(name)
-        if not equals or not number.strip().isdecimal() or int(number) < 1:
+        if not equals or not re.fullmatch(r"\s*0*[1-9]\d{0,5}\s*", number):
             raise BandError(f"--bands: {part!r} is not NAME=NUMBER, such as red=3")
         if common is None:
             raise BandError(f"--bands: {name!r} is none of {', '.join(COMMON_NAMES)}")
@@ -199,10 +201,11 @@ def match_bands(
     assumed: list[str] = []
     if told is not None:
         found = dict(told)
-        beyond = {name: number for name, number in found.items() if number > count}
-        if beyond:
-            name, number = next(iter(beyond.items()))
-            raise BandError(f"--bands: {name}={number}, but the scene has {count} bands")
+        for name, number in found.items():
+            if name not in COMMON_NAMES:
+                raise BandError(f"--bands: {name!r} is none of {', '.join(COMMON_NAMES)}")
+            if not 1 <= number <= count:
+                raise BandError(f"--bands: {name}={number}, but the scene has {count} bands")
     else:
         found = _named(descriptions, sensor)
         if not found:
@@ -222,7 +225,7 @@ def match_bands(
             indexes.append(found[name])
     if len(indexes) < len(wanted):
         raise BandError(_missing(wanted, found, count))
-    return BandMatch(tuple(indexes), tuple(wanted), tuple(assumed))
+    return BandMatch(tuple(indexes), tuple(wanted), tuple(assumed), frozenset(found.values()))
 
 
 def band_names(
@@ -257,10 +260,8 @@ def _common(name: str) -> str | None:
 
 
 def _own_name(description: str) -> str | None:
-    """'B08', 'SR_B5', 'T32_B8A_10m' and 'Band 4' as 'b8', 'b5', 'b8a', 'b4'."""
-    match = re.search(
-        r"(?:^|[^a-z])b(?:and)?[ _-]?0*(\d{1,2}a?)(?:$|[^0-9a-z])", description.lower()
-    )
+    """'B08', 'SR_B5' and 'T32_B8A_10m' as 'b8', 'b5', 'b8a'; 'Band 4' is a number, no name."""
+    match = re.search(r"(?:^|[^a-z])b0*(\d{1,2}a?)(?:$|[^0-9a-z])", description.lower())
     return f"b{match.group(1)}" if match else None
 
 

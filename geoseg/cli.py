@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,8 +53,12 @@ def _libraries_quiet() -> Iterator[None]:
 
     libtiff says "_tiffWriteProc: No space left on device" line upon line; we say it once.
     """
-    sys.stderr.flush()
-    terminal = os.dup(STANDARD_ERROR)
+    try:
+        sys.stderr.flush()
+        terminal = os.dup(STANDARD_ERROR)
+    except (OSError, AttributeError):  # there is no standard error to keep clean
+        yield
+        return
     python_stderr = sys.stderr
     with tempfile.TemporaryFile() as noise, os.fdopen(terminal, "w", buffering=1) as ours:
         os.dup2(noise.fileno(), STANDARD_ERROR)
@@ -150,7 +155,7 @@ def predict(
     loaded = load_model(model, runtime=runtime)
     if max_pixels is not None:
         options["max_pixels"] = max_pixels
-    status = 0
+    failures: list[int] = []
     for scene in scenes:
         try:
             with _progress(Path(scene).name, show=not (quiet or as_json)) as progress:
@@ -162,34 +167,41 @@ def predict(
                     progress=progress,
                     **options,
                 )
-        except GeosegError as error:
-            _complain(error)
-            status = max(status, error.exit_status)
+        except Exception as error:
+            failures.append(_failure_status(error))
             if as_json:
-                click.echo(json.dumps({"scene": scene, "error": str(error)}))
+                failure = {"scene": Path(scene).name, "path": scene, "error": str(error)}
+                click.echo(json.dumps(failure))
             continue
         if as_json:
             files = {what: str(path) for what, path in prediction.files.items()}
-            click.echo(json.dumps({**prediction.summary, "files": files}))
+            click.echo(json.dumps({**prediction.summary, "path": scene, "files": files}))
         elif not quiet:
             _print_prediction(prediction)
-    return status
+    return 1 if 1 in failures else max(failures, default=0)
 
 
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a model.")
-def models(as_json: bool) -> None:
+def models(as_json: bool) -> int:
     """List the installed models."""
     from geoseg.model.bundle import list_models, load_bundle
 
+    status = 0
     for name, path in list_models().items():
-        bundle = load_bundle(path)
+        try:
+            bundle = load_bundle(path)
+        except GeosegError as error:
+            _complain(error)
+            status = error.exit_status
+            continue
         card = bundle.card
         if as_json:
             click.echo(json.dumps({"name": name, **_card_facts(bundle)}))
         else:
             click.echo(f"{name}  {len(card.legend)} classes from {' '.join(card.bands)}")
             click.echo(f"    {card.description}")
+    return status
 
 
 @cli.command()
@@ -211,9 +223,19 @@ def info(target: str, as_json: bool) -> None:
         return
     from geoseg.raster.source import RasterSource
 
-    header = RasterSource(target).header
-    facts = _scene_facts(header)
+    source = RasterSource(target)
+    facts = _scene_facts(source.header)
+    source.close()
     click.echo(json.dumps(facts) if as_json else _table(facts))
+
+
+def _failure_status(error: Exception) -> int:
+    """Say why a scene failed; a bug with its traceback, but the next scene has its turn."""
+    if isinstance(error, GeosegError):
+        _complain(error)
+        return error.exit_status
+    traceback.print_exception(error, file=sys.stderr)
+    return 1
 
 
 def _refuse_twins(scenes: tuple[str, ...]) -> None:
@@ -318,11 +340,15 @@ def _scene_facts(header: Header) -> dict[str, Any]:
         "bounds": list(grid.bounds),
         "bands": [name or f"band {i}" for i, name in enumerate(header.descriptions, 1)],
         "common_names": known,
-        "nodata": header.nodata[0],
-        "scale": header.scales[0],
-        "offset": header.offsets[0],
-        "alpha_band": header.alpha,
+        "nodata": _one_or_all(header.nodata),
+        "scale": _one_or_all(header.scales),
+        "offset": _one_or_all(header.offsets),
+        "alpha_band": header.alpha(known.values() if isinstance(known, dict) else ()),
     }
+
+
+def _one_or_all(values: tuple[Any, ...]) -> Any:
+    return values[0] if len(set(values)) == 1 else list(values)
 
 
 def _table(facts: dict[str, Any]) -> str:

@@ -214,31 +214,34 @@ class Grid:
 
     @property
     def gsd_m(self) -> float | None:
-        """Ground sample distance: the side of a square as large as the middle cell, in metres."""
+        """Ground sample distance: the side of a square as large as the middle cell, in metres.
+
+        None when there is no CRS, or none that has a place on the Earth there.
+        """
         area = self.cell_area_m2_at(np.array(self.height / 2), np.array(self.width / 2))
-        return None if area is None else math.sqrt(float(area))
+        return math.sqrt(float(area)) if area is not None and area > 0 else None
 
     def cell_area_m2(self, window: Window | None = None) -> npt.NDArray[np.float64] | None:
         """The true area of each pixel on the ellipsoid, whatever the CRS.
 
-        The Jacobian of the map projection, from central differences of the geodetic
-        coordinates, times the ellipsoid's own element of area M N cos(latitude); computed on
-        nodes at most 5 km apart and interpolated between them. Relative error below 1e-6.
+        What a pixel spans on the ellipsoid, from central differences of points in space,
+        computed on nodes at most 5 km apart and interpolated between them. Relative error below
+        1e-6. NaN where the CRS does not reach the Earth.
 
         Args:
             window: the pixels asked for; all when None.
 
         Returns:
-            Square metres, (height, width) of the window; None when there is no CRS.
+            Square metres, (height, width) of the window; None when there is no CRS, or none
+            that has a place on the Earth.
         """
-        if self.crs is None:
-            return None
         window = window or self.window
         step = self._node_spacing_px()
         rows, row_at, row_part = _nodes(window.row, window.height, step)
         cols, col_at, col_part = _nodes(window.col, window.width, step)
         nodes = self.cell_area_m2_at(*np.meshgrid(rows, cols, indexing="ij"))
-        assert nodes is not None  # noqa: S101  (there is a CRS)
+        if nodes is None:
+            return None
         lines = nodes[row_at] * (1 - row_part[:, None]) + nodes[row_at + 1] * row_part[:, None]
         return np.asarray(lines[:, col_at] * (1 - col_part) + lines[:, col_at + 1] * col_part)
 
@@ -248,16 +251,13 @@ class Grid:
         """The true area of a pixel centred on each (row, column), in pixels from the first corner.
 
         Returns:
-            Square metres, in the shape of the arguments; None when there is no CRS.
+            Square metres, in the shape of the arguments; None or NaN as in `cell_area_m2`.
         """
-        if self.crs is None:
-            return None
-        return _cell_areas(self.crs.to_wkt(), self.transform, rows, cols)
+        place = None if self.crs is None else _on_ellipsoid(self.crs.to_wkt())
+        return None if place is None else _cell_areas(place, self.transform, rows, cols)
 
     def _node_spacing_px(self) -> int:
-        area = self.cell_area_m2_at(np.array(self.height / 2), np.array(self.width / 2))
-        side = 0.0 if area is None or not area > 0 else math.sqrt(float(area))
-        return max(1, int(NODE_SPACING_M / side)) if side else 1
+        return max(1, int(NODE_SPACING_M / (self.gsd_m or NODE_SPACING_M)))
 
 
 def _nodes(
@@ -273,43 +273,69 @@ def _nodes(
 
 
 def _cell_areas(
-    wkt: str, transform: Affine, row: npt.NDArray[np.float64], col: npt.NDArray[np.float64]
+    place: _OnEllipsoid,
+    transform: Affine,
+    row: npt.NDArray[np.float64],
+    col: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """The Jacobian of (column, row) -> (longitude, latitude) times the ellipsoid's element."""
-    to_geodetic, semi_major, e2 = _geodetic(wkt)
-    half = 0.5
+    """The parallelogram that a pixel spans in space; NaN where the CRS does not reach."""
 
-    def lon_lat(d_row: float, d_col: float) -> tuple[npt.NDArray[np.float64], ...]:
+    def point(d_row: float, d_col: float) -> npt.NDArray[np.float64]:
         t, u, v = transform, col + d_col, row + d_row
-        x, y = t.a * u + t.b * v + t.c, t.d * u + t.e * v + t.f
-        return to_geodetic.transform(x, y, radians=True) if to_geodetic else _radians(x, y)
+        return place.point(t.a * u + t.b * v + t.c, t.d * u + t.e * v + t.f)
 
-    east, west, south, north = (lon_lat(*d) for d in ((0, half), (0, -half), (half, 0), (-half, 0)))
-    turn = 2 * math.pi
-    dlon_dcol = (east[0] - west[0] + math.pi) % turn - math.pi  # across the antimeridian too
-    dlon_drow = (south[0] - north[0] + math.pi) % turn - math.pi
-    jacobian = np.abs(dlon_dcol * (south[1] - north[1]) - dlon_drow * (east[1] - west[1]))
-    latitude = (north[1] + south[1]) / 2
-    curvature = 1 - e2 * np.sin(latitude) ** 2
-    element = semi_major**2 * (1 - e2) * np.cos(latitude) / curvature**2
-    return np.asarray(jacobian * element)
+    with np.errstate(invalid="ignore"):
+        across = point(0, 0.5) - point(0, -0.5)
+        down = point(0.5, 0) - point(-0.5, 0)
+        areas = np.linalg.norm(np.cross(across, down), axis=-1)
+    return np.where(np.isfinite(areas), areas, np.nan)
 
 
-def _radians(
-    x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    return np.radians(x), np.radians(y)
+@dataclass(frozen=True, slots=True)
+class _OnEllipsoid:
+    """From a CRS to points in space."""
+
+    to_geodetic: pyproj.Transformer | None
+    """None for a CRS that is geodetic itself."""
+    radians: float
+    """An angle unit of the geodetic coordinates in radians."""
+    semi_major: float
+    """Metres."""
+    e2: float
+    """First eccentricity, squared."""
+
+    def point(
+        self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        """Geocentric (X, Y, Z) in metres, on the last axis."""
+        if self.to_geodetic is not None:
+            x, y = self.to_geodetic.transform(x, y)
+        longitude, latitude = (np.asarray(angle) * self.radians for angle in (x, y))
+        latitude = np.where(np.abs(latitude) < 2, latitude, np.nan)  # infinity, from afar
+        normal = self.semi_major / np.sqrt(1 - self.e2 * np.sin(latitude) ** 2)
+        level = normal * np.cos(latitude)
+        return np.stack(
+            (
+                level * np.cos(longitude),
+                level * np.sin(longitude),
+                normal * (1 - self.e2) * np.sin(latitude),
+            ),
+            axis=-1,
+        )
 
 
 @lru_cache(maxsize=64)
-def _geodetic(wkt: str) -> tuple[pyproj.Transformer | None, float, float]:
-    """How to reach geodetic coordinates (None: they are), the semi-major axis, e squared."""
+def _on_ellipsoid(wkt: str) -> _OnEllipsoid | None:
+    """None for a CRS that has no place on the Earth: a local one, or one of points in space."""
     crs = pyproj.CRS.from_wkt(wkt)
-    geodetic = crs.geodetic_crs
-    if geodetic is None or crs.ellipsoid is None:
-        raise GridError(f"the CRS {crs.name!r} has no place on the Earth, so areas are unknown")
-    a, b = crs.ellipsoid.semi_major_metre, crs.ellipsoid.semi_minor_metre
-    e2 = 1 - (b / a) ** 2
-    if crs.is_geographic:
-        return None, a, e2
-    return pyproj.Transformer.from_crs(crs, geodetic, always_xy=True), a, e2
+    geodetic, ellipsoid = crs.geodetic_crs, crs.ellipsoid
+    if geodetic is None or ellipsoid is None or crs.is_geocentric:
+        return None
+    if not (crs.is_geographic or crs.is_projected):
+        return None
+    e2 = 1 - (ellipsoid.semi_minor_metre / ellipsoid.semi_major_metre) ** 2
+    to_geodetic = (
+        None if crs.is_geographic else pyproj.Transformer.from_crs(crs, geodetic, always_xy=True)
+    )
+    unit = geodetic.axis_info[0].unit_conversion_factor
+    return _OnEllipsoid(to_geodetic, unit, ellipsoid.semi_major_metre, e2)

@@ -125,7 +125,7 @@ class MapFiles:
                 title = f"{self._scene.name}   -   {self._model.card.name}"
                 self._preview.save(self._paths["preview"], title, shares)
         summary["seconds"] = watch.seconds
-        text = json.dumps(summary, indent=2, ensure_ascii=False)
+        text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
         self._paths["summary"].write_text(text + "\n", encoding="utf-8")
         return summary
 
@@ -141,6 +141,14 @@ class MapFiles:
             layer=f"{self._stem}_polygons",
         )
 
+    def _warnings(self) -> list[str]:
+        scene, lost = self._scene, self._areas.off_the_earth
+        if scene.grid.crs is None:
+            return [f"{scene.name} has no CRS: areas are in pixels"]
+        if scene.grid.gsd_m is None:
+            return [f"the CRS of {scene.name} has no place on the Earth: areas are in pixels"]
+        return [f"{lost} pixels lie off the Earth and have no area"] if lost else []
+
     def _summary(self) -> dict[str, Any]:
         scene, model, grid = self._scene, self._model, self._scene.grid
         return {
@@ -153,13 +161,13 @@ class MapFiles:
             },
             "bands": list(scene.bands),
             "assumed": list(scene.assumed),
-            "warnings": [] if grid.crs else [f"{scene.name} has no CRS: areas are in pixels"],
+            "warnings": self._warnings(),
             "crs": None if grid.crs is None else grid.crs.to_string(),
             "shape": list(grid.shape),
             "gsd_m": None if grid.gsd_m is None else round(grid.gsd_m, 4),
             "valid_share": self._areas.valid_share,
             "classes": [asdict(each) for each in self._areas.by_class(self._legend)],
-            "files": {what: name for what, name in self._names.items() if what != "class_names"},
+            "files": dict(self._names),
         }
 
 

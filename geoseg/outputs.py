@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -35,13 +35,19 @@ class Staging:
         """Where to write the result that will be called `name`."""
         return self.folder / name
 
-    def put_in_place(self, names: Sequence[str]) -> list[Path]:
+    def put_in_place(self, names: Sequence[str], stale: Sequence[str] = ()) -> list[Path]:
         """Give the results their final names, in this order, and return their paths.
+
+        Files called `stale`, of an earlier run that these results replace, are removed first.
 
         What is being put in place is noted first: a run killed between two renames is known
         by that note, and its results are then replaced, not refused.
         """
-        (self.folder / COMMIT).write_text(json.dumps(list(names)), encoding="utf-8")
+        note = self.folder / f"{COMMIT}.partial"
+        note.write_text(json.dumps(list(names)), encoding="utf-8")
+        note.replace(self.folder / COMMIT)
+        for name in stale:
+            (self.destination / name).unlink(missing_ok=True)
         return [self.path(name).replace(self.destination / name) for name in names]
 
 
@@ -62,16 +68,13 @@ def staged(
         OutputError: if the folder cannot be written, is full, or another run is at it.
     """
     folder = destination / f".{key}.geoseg"
-    made = not destination.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write into {destination}: {_reason(error)}") from error
+    made = _missing_parents(destination)
     lock = FileLock(folder / "lock")
     try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OutputError(f"another geoseg run is writing {key} in {destination}") from error
+        _lock(folder, lock, key)
+    except BaseException:
+        _remove_empty(made)
+        raise
     try:
         _refuse_existing(folder, destination, names, overwrite)
         _clear(folder)
@@ -81,20 +84,45 @@ def staged(
             raise
         raise OutputError(f"could not write into {destination}: {_reason(error)}") from error
     finally:
+        _clear(folder)
+        with suppress(OSError):  # an open file stays on some systems until it is released
+            (folder / "lock").unlink(missing_ok=True)
+            folder.rmdir()
         lock.release()
         shutil.rmtree(folder, ignore_errors=True)
-        if made and destination.exists() and not any(destination.iterdir()):
-            destination.rmdir()
+        _remove_empty(made)
+
+
+def _lock(folder: Path, lock: FileLock, key: str) -> None:
+    """Make the staging folder and lock it, again if another run was just clearing it away."""
+    for _ in range(10):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+            if (folder / "lock").exists():
+                return
+            lock.release()
+        except Timeout as error:
+            raise OutputError(f"another geoseg run is writing {key} in {folder.parent}") from error
+        except (OSError, NotImplementedError) as error:
+            reason = _reason(error) if isinstance(error, OSError) else str(error)
+            raise OutputError(f"cannot write into {folder.parent}: {reason}") from error
+    raise OutputError(f"cannot lock {folder}; remove it and try again")
 
 
 def _refuse_existing(
     folder: Path, destination: Path, names: Sequence[str], overwrite: bool
 ) -> None:
-    note = folder / COMMIT
-    interrupted = json.loads(note.read_text(encoding="utf-8")) if note.exists() else []
+    try:
+        interrupted = json.loads((folder / COMMIT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        interrupted = []
     existing = [n for n in names if n not in interrupted and (destination / n).exists()]
+    for name in existing:
+        if (destination / name).is_dir():
+            raise InputError(f"{destination / name} is a folder; results cannot replace it")
     if existing and not overwrite:
-        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
         raise InputError(
             f"{destination / existing[0]}{more} exists already; "
             "choose another folder with -o or replace with --overwrite"
@@ -102,9 +130,26 @@ def _refuse_existing(
 
 
 def _clear(folder: Path) -> None:
-    for leftover in folder.iterdir():
-        if leftover.name != "lock":
+    """Remove everything but the lock."""
+    for leftover in folder.iterdir() if folder.is_dir() else ():
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        elif leftover.name != "lock":
             leftover.unlink()
+
+
+def _missing_parents(folder: Path) -> list[Path]:
+    """The folders that will have to be made, innermost first."""
+    try:
+        return [each for each in (folder, *folder.parents) if not each.exists()]
+    except OSError as error:
+        raise OutputError(f"cannot write into {folder}: {_reason(error)}") from error
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _reason(error: OSError) -> str:

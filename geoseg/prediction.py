@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     import xarray
 
 __all__ = ["PredictOptions", "Prediction", "Tiling", "predict", "predict_strips"]
+
+MOST_CHIP_PX = 1 << 14
 
 GSD_TOLERANCE = 1.25
 """A scene this much finer or coarser than a model's range is still read as it is."""
@@ -62,7 +65,9 @@ class Tiling:
     def plan(self, shape: tuple[int, int], card: Card) -> tuple[ChipPlan, Join]:
         """The chips of a scene and how to join them."""
         join = self.join or ("crop" if card.exact else "blend")
-        chip_px = self.chip_px or card.chip_px
+        chip_px = card.chip_px if self.chip_px is None else self.chip_px
+        if chip_px > MOST_CHIP_PX:
+            raise InputError(f"a chip of {chip_px} px is too large; {MOST_CHIP_PX} is the most")
         quarter = chip_px // 4 // card.stride * card.stride
         halo_px = card.halo_px if join == "crop" else quarter
         if self.halo_px is not None:
@@ -174,7 +179,7 @@ def predict(
         reading=Reading(bands, sensor, scale, offset, nodata, max_pixels),
     )
     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES), opening as opened:
-        fitted = _onto_gsd(opened, loaded.card, gsd)
+        fitted = _onto_gsd(opened, loaded.card, gsd, max_pixels)
         if not isinstance(scene, str | Path):
             return _predict_array(fitted, loaded, tiling, scene)
         products = Products(scores, confidence, polygons, preview)
@@ -244,23 +249,30 @@ def _score(
         yield ScoredChip(planned, None, chip.valid)
 
 
-def _onto_gsd(scene: Scene, card: Card, gsd: float | None) -> Scene:
+def _onto_gsd(scene: Scene, card: Card, gsd: float | None, max_pixels: int) -> Scene:
     """The scene at the ground sample distance asked for, or at one that the model knows."""
     if gsd == 0 or (gsd is None and card.gsd_m is None):
         return scene
-    if gsd is not None and gsd < 0:
-        raise InputError(f"a ground sample distance of {gsd:g} m makes no sense")
+    if gsd is not None and not 0 < gsd < math.inf:
+        raise InputError(f"--gsd {gsd:g} makes no sense; give metres, or 0 for the scene's own")
     own = scene.grid.gsd_m
     if own is None:
         if gsd is None:
             return scene
-        raise SceneError(f"{scene.name} has no CRS, so it cannot be read at {gsd:g} m")
+        raise SceneError(f"the gsd of {scene.name} is not known: it cannot be read at {gsd:g} m")
     if gsd is None and card.gsd_m is not None:
         finest, coarsest = card.gsd_m
         if finest / GSD_TOLERANCE <= own <= coarsest * GSD_TOLERANCE:
             return scene
         gsd = finest if own < finest else coarsest
-    return ResampledScene(scene, scene.grid.rescale((gsd or own) / own))
+    factor = (gsd or own) / own
+    height, width = (size / factor for size in scene.grid.shape)
+    if height * width > max_pixels or max(height, width) < 1:
+        raise InputError(
+            f"{scene.name} at {gsd:g} m would have {height:.3g} x {width:.3g} pixels; "
+            "choose another --gsd"
+        )
+    return ResampledScene(scene, scene.grid.rescale(factor))
 
 
 def _predict_files(
@@ -287,7 +299,9 @@ def _predict_files(
             if progress is not None:
                 progress(strip.window.row_stop / scene.grid.height)
         summary = files.finish(watch)
-        paths = staging.put_in_place(list(names.values()))
+        every = Products(True, True, True, True).file_names(stem).values()
+        stale = [name for name in every if name not in names.values()] if overwrite else []
+        paths = staging.put_in_place(list(names.values()), stale)
     return Prediction(dict(zip(names, paths, strict=True)), summary)
 
 

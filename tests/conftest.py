@@ -52,7 +52,6 @@ def stored_card(classes: int = 200, *, bands: tuple[str, ...] = ("red",), **more
         "halo_px": 16,
         "stride": 8,
         "exact": True,
-        "total_parameters": 0,
     }
     return make_card(
         name="identity",

@@ -39,7 +39,6 @@ def card(**more: Any) -> Card:
         "halo_px": 12,
         "stride": 2,
         "exact": True,
-        "total_parameters": 0,
     }
     return make_card(**(fields | more))
 
@@ -115,7 +114,7 @@ def test_installed_models_are_found_by_name(
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="there are: landcover"):
         load_bundle("no-such-model")
-    with pytest.raises(ModelError, match=r"is no bundle: card\.json"):
+    with pytest.raises(ModelError, match=r"is no bundle: it holds no card\.json"):
         load_bundle(tmp_path)
     (tmp_path / "model.zip").write_bytes(b"PK\x03\x04 and then nothing")
     with pytest.raises(ModelError, match="is no bundle"):
@@ -186,6 +185,79 @@ def test_a_card_that_makes_no_sense_is_refused_with_its_place(
     edit_card(bundle, **change)
     with pytest.raises(ModelError, match=message):
         load_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"mlm:hyperparameters": {"widths": [4, 6], "batch_norm": False}},
+            "not made from this card",
+        ),
+        ({"mlm:architecture": "nothing"}, "not made from this card"),
+        ({"geoseg:stride": 1}, "not made from this card"),
+        ({"geoseg:gsd_m": [float("nan"), 10]}, "geoseg:gsd_m"),
+    ],
+)
+def test_a_graph_is_only_used_with_the_card_it_was_made_by(
+    bundle: Path, change: dict[str, Any], message: str
+) -> None:
+    edit_card(bundle, **change)
+    with pytest.raises(ModelError, match=message):
+        load_model(bundle)
+
+
+def test_other_scaling_in_the_card_than_in_the_graph_is_refused(bundle: Path) -> None:
+    told = json.loads((bundle / "card.json").read_text())
+    told["mlm:input"][0]["value_scaling"][0]["mean"] = 9.0
+    edit_card(bundle, **told)
+    with pytest.raises(ModelError, match="not made from this card"):
+        load_model(bundle)
+
+
+@pytest.mark.parametrize(
+    "hyperparameters",
+    [{"bands": 3}, {"name": "x"}, {"widths": [3_000_000, 3_000_000]}, {"widths": "ab"}],
+)
+def test_a_card_that_lies_about_the_network_takes_no_memory(
+    bundle: Path, hyperparameters: dict[str, Any]
+) -> None:
+    edit_card(bundle, **{"mlm:hyperparameters": hyperparameters})
+    with pytest.raises(ModelError):
+        load_model(bundle, runtime="torch")
+
+
+def test_weights_cut_short_are_refused_even_with_a_right_hash(bundle: Path) -> None:
+    content = (bundle / "weights.safetensors").read_bytes()[:-100]
+    (bundle / "weights.safetensors").write_bytes(content)
+    hashes = json.loads((bundle / "card.json").read_text())["geoseg:sha256"]
+    digest = hashlib.sha256(content).hexdigest()
+    edit_card(bundle, **{"geoseg:sha256": hashes | {"weights.safetensors": digest}})
+    with pytest.raises(ModelError, match="cut short"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_a_damaged_zip_is_refused(bundle: Path, tmp_path: Path, method: int) -> None:
+    path = tmp_path / "renamed.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for file in bundle.iterdir():
+            archive.write(file, f"tiny/{file.name}")
+    load_bundle(path)
+    content = bytearray(path.read_bytes())
+    for at in range(len(content) // 4, len(content) * 3 // 4, 50):
+        content[at] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"renamed\.zip"):
+        load_bundle(path)
+
+
+def test_a_folder_of_the_models_name_does_not_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "landcover").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_bundle("landcover").card.name == "landcover"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "\x00\xff", '{"mlm:name": 3}'])

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+from click.testing import CliRunner
 from conftest import SIX
 
 import geoseg
@@ -230,7 +231,7 @@ def test_one_bad_scene_does_not_stop_the_others(write_scene: Write, tmp_path: Pa
     done = run("predict", good[0], bad, good[1], "-o", out, "--json", "--no-polygons")
     assert done.returncode == 2
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [line["scene"] for line in lines] == ["good0.tif", str(bad), "good1.tif"]
+    assert [line["scene"] for line in lines] == ["good0.tif", "bad.tif", "good1.tif"]
     assert "not a raster" in lines[1]["error"]
     for line in (lines[0], lines[2]):
         assert all(Path(file).is_file() for file in line["files"].values())
@@ -252,6 +253,66 @@ def test_a_person_reads_classes_areas_assumptions_and_paths(
     assert "--overwrite" in again.stderr
     replaced = run("predict", scene, "-o", tmp_path / "out", "--overwrite", "--quiet")
     assert (replaced.returncode, replaced.stdout, replaced.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--gsd", "nan"), ("--gsd", "1e-9"), ("--gsd", "1e9"), ("--gsd", "inf"), ("--gsd", "-1"),
+        ("--scale", "nan"), ("--scale", "0"), ("--nodata", "nan"), ("--chip", "0"),
+        ("--chip", "100000"), ("--chip", "-8"), ("--halo", "1000"), ("--bands", "red=1"),
+        ("--sensor", "nothing"), ("-m", "nothing"), ("-m", "x" * 300), ("--max-pixels", "10"),
+    ],
+)  # fmt: skip
+def test_options_that_make_no_sense_are_one_line(tmp_path: Path, options: tuple[str, str]) -> None:
+    done = run("predict", SAMPLE, "-o", tmp_path / "deep" / "er", *options)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("geoseg: error: ")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bug_in_one_scene_is_told_and_the_next_has_its_turn(
+    write_scene: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import geoseg.prediction
+
+    real = geoseg.prediction.predict
+
+    def breaks(scene: str, **options: object) -> geoseg.Prediction:
+        if "bad" in scene:
+            raise RuntimeError("a bug")
+        return real(scene, **options)  # type: ignore[arg-type,return-value]
+
+    monkeypatch.setattr(geoseg.prediction, "predict", breaks)
+    good = write_scene(six(), "good.tif", descriptions=SIX)
+    done = CliRunner().invoke(
+        cli, ["predict", "bad.tif", str(good), "-o", str(tmp_path / "out")], standalone_mode=False
+    )
+    assert done.return_value == 1
+    assert "RuntimeError: a bug" in done.stderr
+    assert (tmp_path / "out" / "good_classes.tif").is_file()
+
+
+def test_overwriting_leaves_nothing_of_the_earlier_map(write_scene: Write, tmp_path: Path) -> None:
+    scene = write_scene(six(), descriptions=SIX)
+    out = tmp_path / "out"
+    assert run("predict", scene, "-o", out, "--confidence").returncode == 0
+    assert run("predict", scene, "-o", out, "--overwrite", "--no-polygons").returncode == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "scene_classes.tif", "scene_classes.tif.aux.xml", "scene_preview.png", "scene_summary.json",
+    ]  # fmt: skip
+
+
+def test_a_broken_bundle_does_not_hide_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.zip").write_bytes(b"PK")
+    monkeypatch.setenv("GEOSEG_MODELS", str(tmp_path))
+    done = run("models")
+    assert done.returncode == 2
+    assert "landcover" in done.stdout
+    assert "broken.zip is no bundle" in done.stderr
 
 
 def test_scenes_that_would_overwrite_each_other_are_refused(tmp_path: Path) -> None:

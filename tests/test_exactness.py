@@ -87,7 +87,6 @@ def trained_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
         halo_px=-(-network.reach_px // 8) * 8,
         stride=8,
         exact=True,
-        total_parameters=0,
     )
     folder = tmp_path_factory.mktemp("bundles") / "small"
     save_bundle(folder, card, network.eval())

@@ -129,6 +129,22 @@ def test_results_that_exist_are_refused_until_told(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_text() == "new"
 
 
+def test_an_unreadable_note_of_an_interrupted_run_is_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / ".key.geoseg").mkdir()
+    (tmp_path / ".key.geoseg" / "commit.json").touch()
+    with staged(tmp_path, "key", ["a"]) as staging:
+        staging.path("a").write_text("new")
+        staging.put_in_place(["a"])
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_folder_in_a_results_place_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        staged(tmp_path, "key", ["a", "b"], overwrite=True).__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
 def test_two_runs_of_one_scene_exclude_each_other(tmp_path: Path) -> None:
     with staged(tmp_path, "key", ["a"]) as first:
         first.path("a").write_text("first")

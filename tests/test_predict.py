@@ -190,6 +190,36 @@ def test_an_array_with_text_bands_and_masked_values(identity: Model) -> None:
     np.testing.assert_array_equal(classes.values[9], np.arange(50))
 
 
+@pytest.mark.filterwarnings("ignore:Scales differ across bands")
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_array_with_scales_of_its_own_is_the_files_map(
+    write_scene: Write, tmp_path: Path, masked: bool
+) -> None:
+    pixels = np.random.default_rng(0).integers(200, 3000, (6, 48, 40)).astype("uint16")
+    pixels[:, :4] = 0
+    scene = write_scene(pixels, nodata=0, descriptions=SIX)
+    if not masked:
+        with rasterio.open(scene, "r+") as dataset:
+            dataset.scales = (1e-4, 1e-4, 1e-4, 2e-4, 1e-4, 3e-4)
+    made = geoseg.predict(scene, output=tmp_path / "out", polygons=False, preview=False)
+    with rioxarray.open_rasterio(scene, masked=masked) as array:
+        assert isinstance(array, xarray.DataArray)
+        classes = geoseg.predict(array)
+    with rasterio.open(made.files["classes"]) as dataset:
+        np.testing.assert_array_equal(classes.values, dataset.read(1))
+
+
+def test_an_array_of_uneven_coordinates_is_refused(identity: Model) -> None:
+    x = 10.0 * np.arange(50)
+    x[30:] += 500
+    coords = {"band": ["red"], "y": 10.0 * np.arange(40), "x": x}
+    array = xarray.DataArray(np.zeros((1, 40, 50)), dims=("band", "y", "x"), coords=coords)
+    with pytest.raises(SceneError, match="evenly spaced"):
+        geoseg.predict(array, model=identity)
+    with pytest.raises(SceneError, match="not a ndarray"):
+        geoseg.predict(np.zeros((1, 40, 50)), model=identity)  # type: ignore[call-overload]
+
+
 def test_an_array_that_is_no_scene(identity: Model) -> None:
     with pytest.raises(SceneError, match="band, y, x"):
         geoseg.predict(xarray.DataArray(np.zeros((2, 3, 4, 5)), dims=("t", "band", "y", "x")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 import rasterio
 from affine import Affine
 from conftest import GRIDS, NORTH_UP, UTM
+from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
-from geoseg.errors import BandError, SceneError
+from geoseg.errors import BandError, InputError, SceneError
 from geoseg.grid import Grid, Window
 from geoseg.raster.align import ResampledScene
 from geoseg.raster.scene import Chip, Reading, open_scene
@@ -211,6 +213,145 @@ def test_resampling_keeps_a_ramp_and_its_hole_in_place(write_scene: Write) -> No
     assert not whole.valid[52:73, 77:123].any()
     np.testing.assert_array_equal(part.valid, whole.valid[33:93, 41:131])
     np.testing.assert_allclose(part.pixels, whole.pixels[:, 33:93, 41:131], atol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [0.3, 1.3, 1.77, 1.99, 3.7])
+def test_one_window_or_many_resampling_is_the_same(write_scene: Write, factor: float) -> None:
+    pixels = np.random.default_rng(3).random((2, 700, 700)).astype("float32")
+    pixels[:, 100:130, 200:290] = np.nan
+    path = write_scene(pixels, descriptions=("red", "nir"))
+    with open_scene(path, ("red", "nir"), units="stored") as scene:
+        resampled = ResampledScene(scene, scene.grid.rescale(factor))
+        whole = resampled.read(resampled.grid.window)
+        for window in (Window(3, 5, 40, 60), Window(100, 90, 64, 64), Window(80, 1, 33, 120)):
+            part = resampled.read(window)
+            place = window.within(resampled.grid.window)
+            np.testing.assert_allclose(part.pixels, whole.pixels[:, *place], atol=1e-5)
+            np.testing.assert_array_equal(part.valid, whole.valid[place])
+
+
+def test_a_pixel_at_the_far_edge_is_valid_when_half_of_it_is_there(write_scene: Write) -> None:
+    path = write_scene(np.ones((2, 38, 31), "uint8"), descriptions=("red", "nir"))
+    with open_scene(path, ("red", "nir"), units="stored") as scene:
+        coarse = ResampledScene(scene, scene.grid.rescale(4))
+        valid = coarse.read(coarse.grid.window).valid
+    assert valid.shape == (10, 8)
+    assert valid[-1, :-1].all(), "2 of 4 rows are there"
+    assert valid[:-1, -1].all(), "3 of 4 columns are there"
+    assert not valid[-1, -1], "6 of 16 pixels are there"
+    with open_scene(path, ("red", "nir"), units="stored") as scene:
+        coarse = ResampledScene(scene, scene.grid.rescale(6))
+        valid = coarse.read(coarse.grid.window).valid
+    assert not valid[-1].any(), "2 of 6 rows are there"
+    assert not valid[:, -1].any(), "1 of 6 columns is there"
+
+
+def test_a_far_finer_scene_is_read_in_parts(write_scene: Write) -> None:
+    rows, cols = np.mgrid[:3000, :3000]
+    path = write_scene(np.stack([rows, cols]).astype("uint16"), descriptions=("red", "nir"))
+    with open_scene(path, ("red", "nir"), units="stored") as scene:
+        sizes: list[int] = []
+
+        class Watched:
+            name, grid, bands, assumed = scene.name, scene.grid, scene.bands, scene.assumed
+
+            def read(self, window: Window) -> Chip:
+                sizes.append(window.height * window.width)
+                return scene.read(window)
+
+        coarse = ResampledScene(Watched(), scene.grid.rescale(30))
+        chip = coarse.read(coarse.grid.window)
+    np.testing.assert_allclose(chip.pixels[0, :, 0], np.arange(100) * 30 + 14.5, atol=0.01)
+    np.testing.assert_allclose(chip.pixels[1, 0], np.arange(100) * 30 + 14.5, atol=0.01)
+    assert len(sizes) > 1
+    assert max(sizes) <= 1 << 22
+
+
+def test_a_told_scale_keeps_the_files_offset(write_scene: Write) -> None:
+    path = write_scene(values("uint16"), descriptions=("red", "nir"), scale=0.5)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.offsets = (-0.1, -0.1)
+    with open_scene(path, ("red",), reading=Reading(scale=0.01)) as scene:
+        assert scene.read(Window(2, 0, 1, 1)).pixels[0, 0, 0] == pytest.approx(0.03 - 0.1)
+    with open_scene(path, ("red",), units="stored", reading=Reading(offset=7)) as scene:
+        assert scene.read(Window(2, 0, 1, 1)).pixels[0, 0, 0] == pytest.approx(1.5 + 7)
+    for said in ({"scale": np.nan}, {"scale": 0}, {"offset": np.inf}, {"nodata": np.nan}):
+        opening = open_scene(path, ("red",), reading=Reading(**said))
+        with pytest.raises(InputError, match="--"), opening:
+            pass
+
+
+def test_values_that_no_float32_holds_are_invalid(write_scene: Write) -> None:
+    pixels = values("float64") / 100
+    pixels[1][HOLE] = -1.797e308
+    path = write_scene(pixels, descriptions=("red", "nir"))
+    chip = read(path)
+    assert not chip.valid[HOLE].any()
+    assert chip.valid.sum() == ROWS * COLS - 36
+    assert np.isfinite(chip.pixels).all()
+
+
+def test_an_undeclared_nodata_value_is_asked_about(write_scene: Write) -> None:
+    pixels = values("float32") / 100
+    pixels[:, 15:20, 20:30] = -9999
+    path = write_scene(pixels, descriptions=("red", "nir"))
+    with pytest.raises(SceneError, match="--nodata"), open_scene(path, ("red", "nir")):
+        pass
+
+
+def test_a_band_told_to_be_nir_is_no_alpha(write_scene: Write) -> None:
+    four = np.concatenate([values("uint8"), values("uint8")])
+    four[3] = 0
+    path = write_scene(four)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = [*[ColorInterp.undefined] * 3, ColorInterp.alpha]
+    reading = Reading(sensor="naip")
+    with open_scene(path, ("red",), units="stored", reading=reading) as scene:
+        assert scene.read(scene.grid.window).valid.all()
+
+
+def test_pictures_and_unplaced_scenes_are_refused(write_scene: Write) -> None:
+    path = write_scene(values("uint8")[:1], "palette.tif", photometric="palette")
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, {1: (255, 0, 0)})
+    with pytest.raises(SceneError, match="palette colours"):
+        open_scene(path, ("red",)).__enter__()
+    points = [GroundControlPoint(r, c, 15 + c / 1e4, 45 - r / 1e4) for r, c in
+              ((0, 0), (0, 50), (30, 0), (30, 50))]  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = write_scene(values("uint8"), "gcps.tif", crs=None, transform=None)
+        with rasterio.open(path, "r+") as dataset:
+            dataset.gcps = (points, "EPSG:4326")
+    with pytest.raises(SceneError, match="gdalwarp"):
+        open_scene(path, ("red",)).__enter__()
+
+
+@pytest.mark.parametrize("ending", [".msk", ".ovr"])
+def test_a_sidecar_that_is_no_tiff_is_refused(write_scene: Write, ending: str) -> None:
+    """GDAL would open a VRT of that name, and read from wherever it points."""
+    path = write_scene(values("uint8"), descriptions=("red", "nir"))
+    path.with_name(path.name + ending).write_text("<VRTDataset/>")
+    with pytest.raises(SceneError, match="not what its name says"):
+        open_scene(path, ("red",)).__enter__()
+
+
+def test_a_note_that_points_to_another_file_is_refused(write_scene: Write) -> None:
+    path = write_scene(values("uint8"), descriptions=("red", "nir"))
+    path.with_name(path.name + ".aux.xml").write_text(
+        '<PAMDataset><Metadata domain="OVERVIEWS">'
+        '<MDI key="OVERVIEW_FILE">/etc/elsewhere</MDI></Metadata></PAMDataset>'
+    )
+    with pytest.raises(SceneError, match="points to another file"):
+        open_scene(path, ("red",)).__enter__()
+
+
+def test_a_closed_scene_reads_no_more(write_scene: Write) -> None:
+    path = write_scene(values("uint8"), descriptions=("red", "nir"))
+    with open_scene(path, ("red",), units="stored") as scene:
+        pass
+    with pytest.raises(SceneError, match="closed"):
+        scene.read(Window(0, 0, 1, 1))
 
 
 def test_missing_bands_name_the_option(write_scene: Write) -> None:

@@ -121,6 +121,37 @@ def test_cell_areas_do_not_depend_on_the_window() -> None:
     np.testing.assert_allclose(part, whole[123:190, 45:134], rtol=1e-9)
 
 
+def test_cell_areas_in_grads_and_at_the_pole() -> None:
+    grads = Grid(CRS.from_epsg(4807), Affine(1e-3, 0, 5, 0, -1e-3, 50), (10, 10))
+    clarke = pyproj.Geod(a=6378249.2, b=6356515.0)  # Clarke 1880 (IGN)
+    lon, lat = np.array([0, 1, 1, 0]) * 0.01 * 0.9, 45 - np.array([0, 0, 1, 1]) * 0.01 * 0.9
+    expected, _ = clarke.polygon_area_perimeter(lon, lat)
+    areas = grads.cell_area_m2()
+    assert areas is not None
+    assert areas.sum() == pytest.approx(abs(expected), rel=1e-5)
+    pole = Grid(CRS.from_epsg(3413), Affine(1000, 0, -50_000, 0, -1000, 50_000), (101, 101))
+    around = pole.cell_area_m2()
+    assert around is not None
+    assert np.isfinite(around).all()
+    areal_scale = pyproj.Proj("EPSG:3413").get_factors(0, 89.9999).areal_scale
+    assert pole.gsd_m == pytest.approx(1000 / math.sqrt(areal_scale), rel=1e-6)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4978", 'LOCAL_CS["site",UNIT["metre",1]]'])
+def test_a_crs_without_a_place_on_the_earth_has_no_areas(crs: str) -> None:
+    grid = Grid(CRS.from_string(crs), NORTH_UP, (5, 5))
+    assert grid.cell_area_m2() is None
+    assert grid.gsd_m is None
+
+
+def test_cells_beyond_the_projection_have_no_area() -> None:
+    grid = Grid(UTM, Affine(10, 0, 5e12, 0, -10, 5e12), (5, 5))
+    assert grid.gsd_m is None
+    areas = grid.cell_area_m2()
+    assert areas is not None
+    assert np.isnan(areas).all()
+
+
 def test_areas_and_gsd_without_a_crs_are_unknown() -> None:
     grid = Grid(None, Affine.identity(), (5, 5))
     assert grid.cell_area_m2() is None
@@ -204,6 +235,16 @@ def test_a_narrow_nir_stands_in_and_is_said() -> None:
     assert match.assumed == ("nir08 stands in for nir",)
 
 
+def test_numbered_bands_are_bands_without_names() -> None:
+    """As GDAL's ENVI driver numbers bands that nobody named."""
+    numbered = tuple(f"Band {i}" for i in range(1, 13))
+    with pytest.raises(BandError, match="12 without names"):
+        match_bands(SIX, count=12, descriptions=numbered)
+    told = match_bands(("red",), count=4, descriptions=numbered[:4], sensor="sentinel2")
+    assert told.indexes == (3,)
+    assert told.assumed
+
+
 def test_position_alone_is_never_enough() -> None:
     with pytest.raises(BandError, match=r"6 without names.*--bands blue=1,green=2") as error:
         match_bands(SIX, count=6, descriptions=(None,) * 6)
@@ -218,7 +259,10 @@ def test_told_bands() -> None:
     assert match_bands(("green", "red"), count=4, told=told).indexes == (2, 3)
     with pytest.raises(BandError, match="has 3 bands"):
         match_bands(("red",), count=3, told={"red": 4})
-    for text in ("red", "red=", "red=0", "red=x", "rot=1", "red=1,red=2", ""):
+    for number in (0, -1, 4):
+        with pytest.raises(BandError, match="has 3 bands"):
+            match_bands(("red",), count=3, told={"red": number})
+    for text in ("red=" + "9" * 5000, "red", "red=", "red=0", "red=x", "rot=1", "red=1,red=2", ""):
         with pytest.raises(BandError, match="--bands"):
             parse_bands(text)
 

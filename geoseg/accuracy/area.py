@@ -22,9 +22,9 @@ class ClassArea:
     pixels: int
     """Number of pixels."""
     hectares: float | None
-    """True area on the ellipsoid; None when the map has no CRS."""
+    """True area on the ellipsoid; None when the CRS does not tell it."""
     share: float | None
-    """Of the valid area, 0 to 1 (of the valid pixels, when the map has no CRS)."""
+    """Of the valid area, 0 to 1 (of the valid pixels, when areas are not known)."""
 
 
 class AreaCount:
@@ -38,6 +38,9 @@ class AreaCount:
         self._grid = grid
         self._pixels = np.zeros(NODATA + 1, np.int64)
         self._square_metres = np.zeros(NODATA + 1, np.float64)
+        self._has_areas = grid.gsd_m is not None
+        self.off_the_earth = 0
+        """Valid pixels where the CRS does not reach the Earth; they have no area."""
 
     def add(self, window: Window, classes: npt.NDArray[np.uint8]) -> None:
         """Count a strip of class codes, (H, W), that lies at `window`."""
@@ -45,7 +48,10 @@ class AreaCount:
         self._pixels += np.bincount(codes, minlength=NODATA + 1)
         areas = self._grid.cell_area_m2(window)
         if areas is not None:
-            self._square_metres += np.bincount(codes, areas.ravel(), minlength=NODATA + 1)
+            known = np.isfinite(areas)
+            self.off_the_earth += int((~known[classes != NODATA]).sum())
+            weights = np.where(known, areas, 0).ravel()
+            self._square_metres += np.bincount(codes, weights, minlength=NODATA + 1)
 
     @property
     def valid_pixels(self) -> int:
@@ -59,7 +65,7 @@ class AreaCount:
 
     def by_class(self, legend: Legend) -> list[ClassArea]:
         """One entry a class, in the legend's order, absent classes too."""
-        known = self._grid.crs is not None
+        known = self._has_areas
         amounts = self._square_metres if known else self._pixels
         total = float(amounts[:NODATA].sum())
         return [

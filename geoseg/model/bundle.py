@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import math
 import os
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from geoseg.errors import ModelError, OutputError
 from geoseg.model.card import Card
@@ -33,7 +35,11 @@ CARD, WEIGHTS, GRAPH, GRAPH_WEIGHTS = "card.json", "weights.safetensors", "graph
 PARTS = (WEIGHTS, GRAPH, GRAPH_WEIGHTS)
 
 MAX_CARD_BYTES = 1 << 20
-MAX_PART_BYTES = 8 << 30
+MAX_PART_BYTES = 4 << 30
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+
+Reader: TypeAlias = Callable[[str, int], bytes]
+"""Reads a file of a bundle by name, refusing more bytes than the limit."""
 
 SHIPPED = Path(__file__).parent / "shipped"
 """The models that come with the package."""
@@ -100,11 +106,14 @@ def save_bundle(folder: str | Path, card: Card, network: nn.Module) -> Bundle:
     folder = Path(folder)
     if (folder / CARD).exists():
         raise OutputError(f"{folder} holds a bundle already; choose another folder")
-    contents = {WEIGHTS: weight_bytes(network)}
-    contents[GRAPH], contents[GRAPH_WEIGHTS] = export_graph(network, card)
-    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    weights = weight_bytes(network)
+    contents = {WEIGHTS: weights}
+    hashes = {WEIGHTS: hashlib.sha256(weights).hexdigest()}
     parameters = sum(each.numel() for each in network.parameters())
     card = card.model_copy(update={"sha256": hashes, "total_parameters": parameters})
+    contents[GRAPH], contents[GRAPH_WEIGHTS] = export_graph(network, card)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    card = card.model_copy(update={"sha256": hashes})
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
@@ -131,62 +140,69 @@ def list_models() -> dict[str, Path]:
 
 def _find(model: str | Path) -> Path:
     path = Path(model)
-    if path.exists():
-        return path
     installed = list_models()
-    if str(model) in installed:
-        return installed[str(model)]
+    try:
+        if (path / CARD).is_file() or path.is_file():
+            return path
+        if str(model) in installed:
+            return installed[str(model)]
+        if path.exists():
+            raise ModelError(f"{path} is no bundle: it holds no {CARD}")
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
     known = ", ".join(installed) or "none"
     raise ModelError(
         f"no model at {model}, and none of that name is installed (there are: {known})"
     )
 
 
-class _folder_reader:  # noqa: N801  (a function with a memory)
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __call__(self, name: str, limit: int) -> bytes:
-        file = self._path / name
+def _folder_reader(path: Path) -> Reader:
+    def read(name: str, limit: int) -> bytes:
+        file = path / name
         try:
             if file.stat().st_size > limit:
                 raise ModelError(f"{file} is larger than {limit >> 20} MiB; this is no bundle")
             return file.read_bytes()
         except OSError as error:
-            raise ModelError(
-                f"{self._path} is no bundle: {name}: {error.strerror or error}"
-            ) from error
+            raise ModelError(f"{path} is no bundle: {name}: {error.strerror or error}") from error
+
+    return read
 
 
-class _zip_reader:  # noqa: N801
-    def __init__(self, path: Path) -> None:
-        self._path = path
+def _zip_reader(path: Path) -> Reader:
+    """The bundle lies at the top of the zip, or in the one folder that holds a card."""
 
-    def __call__(self, name: str, limit: int) -> bytes:
+    def read(name: str, limit: int) -> bytes:
         try:
-            with zipfile.ZipFile(self._path) as archive:
-                inside = [n for n in archive.namelist() if n in (name, f"{self._path.stem}/{name}")]
-                if not inside:
-                    raise ModelError(f"{self._path} is no bundle: it holds no {name}")
+            with zipfile.ZipFile(path) as archive:
+                inside = [n for n in archive.namelist() if n == name or n.endswith(f"/{name}")]
+                if len(inside) != 1:
+                    raise ModelError(f"{path} is no bundle: it holds {len(inside)} files {name}")
                 if archive.getinfo(inside[0]).file_size > limit:
-                    raise ModelError(f"{self._path}: {name} is larger than {limit >> 20} MiB")
+                    raise ModelError(f"{path}: {name} is larger than {limit >> 20} MiB")
                 return archive.read(inside[0])
-        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-            raise ModelError(f"{self._path} is no bundle: {error}") from error
+        except (OSError, EOFError, NotImplementedError, RuntimeError, *DAMAGED) as error:
+            raise ModelError(f"{path} is no bundle: {error}") from error
+
+    return read
 
 
 def _check_weights(path: Path, card: Card, content: bytes) -> None:
-    """The number of parameters in the file's header must be the card's."""
+    """The header must describe the file to its end, and the card's number of parameters."""
     try:
         size = int.from_bytes(content[:8], "little")
+        if size > MAX_CARD_BYTES * 16:
+            raise ValueError("a header that large describes no network")
         header = json.loads(content[8 : 8 + size])
+        tensors = {name: each for name, each in header.items() if name != "__metadata__"}
+        end = max((each["data_offsets"][1] for each in tensors.values()), default=0)
         parameters = sum(
-            math.prod(tensor["shape"])
-            for name, tensor in header.items()
-            if name != "__metadata__" and ".running_" not in name
+            math.prod(each["shape"]) for name, each in tensors.items() if ".running_" not in name
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise ModelError(f"{path}: {WEIGHTS} is no safetensors file") from error
+    if 8 + size + end != len(content):
+        raise ModelError(f"{path}: {WEIGHTS} is cut short or has something added to it")
     if parameters != card.total_parameters:
         raise ModelError(
             f"{path}: {WEIGHTS} holds {parameters} parameters, the card says "

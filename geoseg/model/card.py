@@ -6,6 +6,8 @@ what it lacks. The card is the single source of truth: the network is rebuilt fr
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -24,7 +26,9 @@ Px = Annotated[int, Field(gt=0, le=1 << 14)]
 
 
 class _Words(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
+    )
 
 
 class ZScore(_Words):
@@ -88,7 +92,7 @@ class Card(_Words):
         alias="mlm:tasks", default=("semantic-segmentation",)
     )
     framework: Literal["pytorch"] = Field(alias="mlm:framework", default="pytorch")
-    total_parameters: int = Field(alias="mlm:total_parameters", ge=0)
+    total_parameters: int = Field(alias="mlm:total_parameters", ge=0, default=0)
     inputs: tuple[ModelInput] = Field(alias="mlm:input")
     outputs: tuple[ModelOutput] = Field(alias="mlm:output")
 
@@ -159,6 +163,22 @@ class Card(_Words):
     def stddev(self) -> npt.NDArray[np.float32]:
         """(C,)."""
         return np.array([each.stddev for each in self.inputs[0].value_scaling], np.float32)
+
+    @property
+    def function_sha256(self) -> str:
+        """A hash of all that decides what is computed: network, weights, bands and scaling.
+
+        The exported graph carries it, so that a graph is only used with the card it was made by.
+        """
+        decisive = {
+            "architecture": self.architecture,
+            "hyperparameters": self.hyperparameters,
+            "input": self.inputs[0].model_dump(mode="json"),
+            "classes": [each.value for each in self.outputs[0].classes],
+            "stride": self.stride,
+            "weights": self.sha256.get("weights.safetensors"),
+        }
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
         """The card as text, the same for the same card."""

@@ -44,14 +44,13 @@ def scoring_network(card: Card, weights: dict[str, Tensor]) -> ScoringNetwork:
     Raises:
         ModelError: if a weight is missing, left over or of another shape than the card says.
     """
-    network = build_model(
-        card.architecture,
-        bands=len(card.bands),
-        classes=len(card.legend),
-        **card.hyperparameters,
-    )
+    size = {"bands": len(card.bands), "classes": len(card.legend)}
+    if {"name", *size} & set(card.hyperparameters):
+        raise ModelError(f"{card.name}: name, bands and classes are no hyperparameters")
+    with torch.device("meta"):  # shapes only: a card that lies takes no memory
+        network = build_model(card.architecture, **size, **card.hyperparameters)
     try:
-        network.load_state_dict(weights, strict=True)
+        network.load_state_dict(weights, strict=True, assign=True)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise ModelError(f"the weights of {card.name} do not fit its card: {first}") from error

@@ -41,7 +41,8 @@ class Runtime(Protocol):
     def scores(self, chips: Iterable[Array]) -> Iterator[Array]:
         """Probabilities (K, H, W) for each chip (C, H, W), in their order.
 
-        Chips hold values in the card's units; H and W are multiples of the card's stride.
+        Chips are all of one shape and hold values in the card's units; H and W are multiples of
+        the card's stride.
         """
         ...
 
@@ -83,7 +84,7 @@ def load_model(model: str | Path = DEFAULT_MODEL, *, runtime: RuntimeName = "aut
 
 
 class OpenVINORuntime:
-    """The exported graph on the CPU, in float32; compiled once for each shape of chip.
+    """The exported graph on the CPU, in float32; compiled when the shape of chips changes.
 
     As many chips are computed at a time as there are streams, each stream on its own cores.
 
@@ -110,7 +111,13 @@ class OpenVINORuntime:
                 f"{bundle.path}: the graph takes {planes_in} bands and gives {planes_out} "
                 f"classes, the card says {expected[0]} and {expected[1]}"
             )
-        self._compiled: dict[tuple[int, ...], Any] = {}
+        made_by = _note(self._graph)
+        if made_by != bundle.card.function_sha256:
+            raise ModelError(
+                f"{bundle.path}: the graph was not made from this card and these weights; "
+                "export the bundle again, or choose --runtime torch"
+            )
+        self._compiled: tuple[tuple[int, ...], Any] | None = None
         version = openvino.get_version().split("-")[0]
         self.label = f"openvino {version}, cpu, float32"
 
@@ -133,15 +140,21 @@ class OpenVINORuntime:
             yield _finish(running.popleft())
 
     def _compile(self, shape: tuple[int, ...]) -> Any:
-        if shape not in self._compiled:
+        if self._compiled is None or self._compiled[0] != shape:
             graph = self._graph.clone()
             graph.reshape([1, *shape])
             options = {
                 "NUM_STREAMS": min(self.STREAMS, os.cpu_count() or 1),
                 "INFERENCE_PRECISION_HINT": "f32",
             }
-            self._compiled[shape] = self._core.compile_model(graph, "CPU", options)
-        return self._compiled[shape]
+            self._compiled = shape, self._core.compile_model(graph, "CPU", options)
+        return self._compiled[1]
+
+
+def _note(graph: Any) -> str | None:
+    """The hash of what the graph computes, which its export wrote into it."""
+    path = ["geoseg", "function_sha256"]
+    return str(graph.get_rt_info(path).astype(str)) if graph.has_rt_info(path) else None
 
 
 def _finish(request: Any) -> Array:
@@ -159,12 +172,17 @@ class TorchRuntime:
 
     def __init__(self, bundle: Bundle) -> None:
         import torch
+        from safetensors import SafetensorError
         from safetensors.torch import load
 
         from geoseg.model.network import scoring_network
 
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        network = scoring_network(bundle.card, load(bundle.parts[WEIGHTS]))
+        try:
+            weights = load(bundle.parts[WEIGHTS])
+        except SafetensorError as error:
+            raise ModelError(f"{bundle.path}: {WEIGHTS} cannot be read: {error}") from error
+        network = scoring_network(bundle.card, weights)
         self._network = network.to(self._device)
         self.label = f"torch {torch.__version__}, {self._device.type}, float32"
 

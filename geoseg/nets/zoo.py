@@ -30,5 +30,5 @@ def build_model(name: str, *, bands: int, classes: int, **hyperparameters: Any) 
         raise ModelError(f"no network is called {name!r}; there are {', '.join(NETWORKS)}")
     try:
         return NETWORKS[name](bands, classes, **hyperparameters)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{name} cannot be built with {hyperparameters}: {error}") from error

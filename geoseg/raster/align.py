@@ -18,6 +18,9 @@ __all__ = ["ResampledScene"]
 AVERAGE_FROM = 2.0
 """From this many source pixels a target pixel, they are averaged; below, interpolated."""
 
+MOST_SOURCE_PIXELS = 1 << 22
+"""Source pixels read at once; a chip that needs more is read in parts."""
+
 ANYWHERE = CRS.from_epsg(3857)
 """Only the affine part of a grid matters between two grids of one CRS."""
 
@@ -44,17 +47,28 @@ class ResampledScene:
 
     def read(self, window: Window) -> Chip:
         """See Scene."""
-        pixels = np.zeros((len(self.bands), *window.shape), np.float32)
-        valid = np.zeros(window.shape, np.bool_)
-        source = self._source_window(window).intersect(self._scene.grid.window)
-        if source is not None:
-            chip = self._scene.read(source)
-            share = self._resample(chip.valid[None].astype(np.float32), source, window)[0]
-            known = np.where(chip.valid, chip.pixels, np.nan)
-            pixels = self._resample(known, source, window)
-            valid = (share >= 0.5) & np.isfinite(pixels).all(axis=0)
-            pixels = np.where(valid, pixels, np.float32(0))
-        return Chip(pixels, valid, window)
+        source = self._source_window(window)
+        if source.height * source.width > MOST_SOURCE_PIXELS and max(window.shape) > 1:
+            return self._read_in_halves(window)
+        chip = self._scene.read(source)
+        share = self._resample(chip.valid[None].astype(np.float32), source, window)[0]
+        known = np.where(chip.valid, chip.pixels, np.nan)
+        pixels = self._resample(known, source, window)
+        valid = (share >= 0.5) & np.isfinite(pixels).all(axis=0)
+        return Chip(np.where(valid, pixels, np.float32(0)), valid, window)
+
+    def _read_in_halves(self, window: Window) -> Chip:
+        """A chip of a far finer scene may stand for more pixels than should be held at once."""
+        axis = 0 if window.height >= window.width else 1
+        if axis == 0:
+            first = Window(window.row, window.col, window.height // 2, window.width)
+            second = Window.from_stops(first.row_stop, window.col, window.row_stop, window.col_stop)
+        else:
+            first = Window(window.row, window.col, window.height, window.width // 2)
+            second = Window.from_stops(window.row, first.col_stop, window.row_stop, window.col_stop)
+        chips = self.read(first), self.read(second)
+        pixels = np.concatenate([chip.pixels for chip in chips], axis=axis + 1)
+        return Chip(pixels, np.concatenate([chip.valid for chip in chips], axis=axis), window)
 
     def _source_window(self, window: Window) -> Window:
         corners = [
@@ -82,6 +96,8 @@ class ResampledScene:
             src_nodata=np.nan,
             dst_nodata=np.nan,
             resampling=self._resampling,
+            XSCALE=1 / self._ratio,  # or GDAL takes the kernel's width from each window's size
+            YSCALE=1 / self._ratio,
         )
         return resampled
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ def source_of_array(array: xarray.DataArray) -> ArraySource:
 
     Band names come from the first dimension's coordinate when it holds text, else from
     `long_name`; CRS, transform and nodata from `array.rio`; scale and offset from the attributes
-    `scale_factor` and `add_offset`.
+    `scale_factor` and `add_offset`, or `scales` and `offsets`.
 
     Raises:
         SceneError: if it has other dimensions, or its coordinates are no regular grid.
@@ -43,18 +44,19 @@ def source_of_array(array: xarray.DataArray) -> ArraySource:
         raise SceneError(f"{name}: the dimensions are {array.dims}, expected (band, y, x)")
     if array.dtype.kind not in "uif":
         raise SceneError(f"{name} holds {array.dtype} values; expected integers or floats")
+    _refuse_irregular(array, name)
     count, height, width = array.shape
     nodata = np.nan if array.rio.encoded_nodata is not None else array.rio.nodata
     header = Header(
         name=name,
         grid=Grid(crs, transform, (height, width)),
-        dtype=array.dtype,
+        dtype=_stored_type(array),
         descriptions=_band_names(array),
         colours=(None,) * count,
         wavelengths_um=(None,) * count,
         nodata=(None if nodata is None else float(nodata),) * count,
-        scales=(float(array.attrs.get("scale_factor", 1.0)),) * count,
-        offsets=(float(array.attrs.get("add_offset", 0.0)),) * count,
+        scales=_each_band(array, "scale", 1.0),
+        offsets=_each_band(array, "offset", 0.0),
     )
     return ArraySource(header, array.data)
 
@@ -86,6 +88,31 @@ def map_array(
         array = array.rio.write_crs(grid.crs)
     finished: xarray.DataArray = array.rio.write_nodata(NODATA)
     return finished
+
+
+def _refuse_irregular(array: xarray.DataArray, name: str) -> None:
+    for dim in array.dims[-2:]:
+        if dim in array.coords and array.sizes[dim] > 2:
+            steps = np.diff(array.coords[dim].values.astype(float))
+            if np.abs(steps - steps.mean()).max() > 0.01 * abs(steps.mean()):
+                raise SceneError(f"{name}: the coordinates along {dim} are not evenly spaced")
+
+
+def _stored_type(array: xarray.DataArray) -> np.dtype[Any]:
+    """The type in the file, where values were masked to floats but not scaled."""
+    stored = array.encoding.get("rasterio_dtype", array.encoding.get("dtype"))
+    masked_only = array.rio.encoded_nodata is not None and "scale_factor" not in array.encoding
+    return np.dtype(stored) if stored is not None and masked_only else np.dtype(array.dtype)
+
+
+def _each_band(array: xarray.DataArray, what: str, default: float) -> tuple[float, ...]:
+    """Scales or offsets, as rioxarray keeps them: one for all bands, or one for each."""
+    count = array.shape[0]
+    several = array.attrs.get(f"{what}s")
+    if several is not None and len(several) == count:
+        return tuple(map(float, several))
+    one = array.attrs.get({"scale": "scale_factor", "offset": "add_offset"}[what], default)
+    return (float(one),) * count
 
 
 def _band_names(array: xarray.DataArray) -> tuple[str | None, ...]:

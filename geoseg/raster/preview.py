@@ -63,7 +63,7 @@ class Preview:
             shares: of each class, 0 to 1; classes without an entry are left out of the legend.
         """
         left, right = self._scene_picture(), self._map_picture()
-        grow = max(1, SHORTEST_PX // max(left.size))
+        grow = max(1, round(SHORTEST_PX / max(left.size)))
         size = left.width * grow, left.height * grow
         text, small = ImageFont.load_default(18), ImageFont.load_default(15)
         entries = [(c.rgb, f"{c.name}  {shares[c.name]:.1%}") for c in self._legend

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geoseg.bands import match_bands, parse_bands, sensor_named
-from geoseg.errors import SceneError
+from geoseg.errors import InputError, SceneError
 from geoseg.grid import Grid, Window
 from geoseg.raster.source import MAX_PIXELS, Header, RasterSource, Source
 
@@ -28,6 +29,13 @@ SceneLike: TypeAlias = "str | Path | xarray.DataArray"
 
 PLAUSIBLE_REFLECTANCE = 2.0
 """The median of no real scene's reflectance is above this; of unscaled integers it is."""
+
+LOWEST_REFLECTANCE = -1.0
+"""Corrections of the atmosphere leave values a little below 0, never these."""
+
+EIGHT_BIT = (
+    "8-bit values / 255 taken as reflectance: a stretched picture is none, so expect a worse map"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,7 @@ class Reading:
     sensor: str | None = None
     """Whose own band names or customary band order the scene uses."""
     scale: float | None = None
-    """Units = stored value * scale + offset."""
+    """Units = stored value * scale + offset; what is None comes from the file."""
     offset: float | None = None
     nodata: float | None = None
     """The stored value that stands for no data."""
@@ -98,6 +106,7 @@ class SourceScene:
         numbers: Sequence[int],
         scaling: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
         nodata: Sequence[float | None],
+        alpha: int | None = None,
         assumed: Sequence[str] = (),
     ) -> None:
         self._source = source
@@ -105,7 +114,7 @@ class SourceScene:
         self._scale, self._offset = (each[:, None, None] for each in scaling)
         dtype = source.header.dtype
         self._nodata = [_as_stored(value, dtype) for value in nodata]
-        self._alpha = source.header.alpha if source.header.alpha not in numbers else None
+        self._alpha = alpha
         self.name = source.header.name
         self.grid = source.header.grid
         self.bands = tuple(bands)
@@ -122,8 +131,11 @@ class SourceScene:
         inside = window.intersect(self.grid.window)
         if inside is not None:
             place = inside.within(window)
-            stored, valid[place] = self._read_inside(inside)
-            pixels[:, *place] = np.where(valid[place], stored * self._scale + self._offset, 0)
+            stored, known = self._read_inside(inside)
+            with np.errstate(over="ignore", invalid="ignore"):
+                values = stored.astype(np.float32) * self._scale + self._offset
+            valid[place] = known & np.isfinite(values).all(axis=0)
+            pixels[:, *place] = np.where(valid[place], values, 0)
         return Chip(pixels, valid, window)
 
     def _read_inside(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
@@ -136,14 +148,10 @@ class SourceScene:
         mask = self._source.read_mask(window)
         if mask is not None:
             valid &= mask
-        if stored.dtype.kind == "f":
-            finite = np.isfinite(stored)
-            valid &= finite.all(axis=0)
-            stored = np.where(finite, stored, 0)
         for band, nodata in zip(stored, self._nodata, strict=True):
             if nodata is not None:
                 valid &= band != nodata
-        return stored.astype(np.float32, copy=False), valid
+        return stored, valid
 
 
 @contextmanager
@@ -169,9 +177,16 @@ def open_scene(
         BandError: if its bands are not, or not clearly, the wanted ones.
     """
     reading = reading or Reading()
+    if reading.nodata is not None and not math.isfinite(reading.nodata):
+        raise InputError(
+            f"--nodata {reading.nodata} is not needed: NaN and infinity are never data"
+        )
     source: Source
     if isinstance(scene, str | Path):
         source = RasterSource(scene, max_pixels=reading.max_pixels)
+    elif not hasattr(scene, "dims"):
+        kind = type(scene).__name__
+        raise SceneError(f"a scene is a path or an xarray.DataArray, not a {kind}")
     else:
         from geoseg.raster.arrays import source_of_array
 
@@ -194,7 +209,13 @@ def open_scene(
             for n in match.indexes
         ]
         opened = SourceScene(
-            source, bands, match.indexes, (scale, offset), nodata, (*match.assumed, *assumed)
+            source,
+            bands,
+            match.indexes,
+            (scale, offset),
+            nodata,
+            header.alpha(match.known),
+            (*match.assumed, *assumed),
         )
         if units == "reflectance":
             _refuse_unscaled(opened)
@@ -212,52 +233,59 @@ def _scaling(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], tuple[str, ...]]:
     """Scale and offset of each band, and what was assumed to choose them."""
     count = len(numbers)
+    scales = np.array([header.scales[n - 1] for n in numbers], np.float32)
+    offsets = np.array([header.offsets[n - 1] for n in numbers], np.float32)
     if reading.scale is not None or reading.offset is not None:
-        scale = 1.0 if reading.scale is None else reading.scale
-        offset = 0.0 if reading.offset is None else reading.offset
-        said = (f"values x {scale:g} + {offset:g}, as told",)
-        return *_constant(count, scale, offset), said
+        for name, value in (("scale", reading.scale), ("offset", reading.offset)):
+            if value is not None and not math.isfinite(value):
+                raise InputError(f"--{name} {value} is no number to calculate with")
+        if reading.scale == 0:
+            raise InputError("--scale 0 would make every value the same")
+        scales = scales if reading.scale is None else np.full_like(scales, reading.scale)
+        offsets = offsets if reading.offset is None else np.full_like(offsets, reading.offset)
+        return scales, offsets, (f"values x {scales[0]:g} + {offsets[0]:g}, as told",)
     if units == "stored":
         if stored_type is not None and header.dtype != np.dtype(stored_type):
             raise SceneError(
                 f"{header.name} holds {header.dtype} values, the model was trained on "
                 f"{stored_type} values as stored; say how they compare with --scale and --offset"
             )
-        return *_constant(count, 1.0, 0.0), ()
-    scales = np.array([header.scales[n - 1] for n in numbers], np.float32)
-    offsets = np.array([header.offsets[n - 1] for n in numbers], np.float32)
+        return *_constant(count, 1.0), ()
     if (scales != 1).any() or (offsets != 0).any():
         return scales, offsets, ()
     if header.dtype.kind == "f":
         return scales, offsets, ("values taken as reflectance 0-1",)
-    if header.dtype.itemsize == 1:
-        return (
-            *_constant(count, 1 / 255, 0.0),
-            ("8-bit values / 255 taken as reflectance: a stretched picture is none, "
-            "so expect a worse map",),
-        )  # fmt: skip
-    return *_constant(count, 1e-4, 0.0), (f"{header.dtype} values taken as reflectance x 10000",)
+    if header.dtype == np.uint8:
+        return *_constant(count, 1 / 255), (EIGHT_BIT,)
+    if header.dtype.itemsize == 2:
+        return *_constant(count, 1e-4), (f"{header.dtype} values taken as reflectance x 10000",)
+    raise SceneError(
+        f"{header.name} holds {header.dtype} values; say with --scale how they become reflectance"
+    )
 
 
-def _constant(
-    count: int, scale: float, offset: float
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    return np.full(count, scale, np.float32), np.full(count, offset, np.float32)
+def _constant(count: int, scale: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    return np.full(count, scale, np.float32), np.zeros(count, np.float32)
 
 
 def _refuse_unscaled(scene: SourceScene) -> None:
-    """Look at the middle of the scene: reflectance of 300 is a forgotten scale."""
+    """Look at the middle of the scene: reflectance of 300 is a forgotten scale, -9999 a nodata."""
     rows, cols = scene.grid.shape
     size = min(256, rows), min(256, cols)
-    middle = Window((rows - size[0]) // 2, (cols - size[1]) // 2, *size)
-    chip = scene.read(middle)
+    chip = scene.read(Window((rows - size[0]) // 2, (cols - size[1]) // 2, *size))
     if not chip.valid.any():
         return
-    median = float(np.median(chip.pixels[:, chip.valid]))
+    values = chip.pixels[:, chip.valid]
+    median, lowest = float(np.median(values)), float(values.min())
     if median > PLAUSIBLE_REFLECTANCE:
         raise SceneError(
             f"{scene.name}: the middle of the scene has a median of {median:.4g}, which is no "
             "reflectance 0-1; give the scale, for example --scale 0.0001"
+        )
+    if lowest < LOWEST_REFLECTANCE:
+        raise SceneError(
+            f"{scene.name}: the middle of the scene holds {lowest:.4g}, which is no reflectance; "
+            "if it stands for no data, give the stored value with --nodata"
         )
 
 

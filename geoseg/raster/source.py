@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,15 +16,18 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
-from geoseg.bands import band_names
-from geoseg.errors import BandError, SceneError
+from geoseg.errors import SceneError
 from geoseg.grid import Grid, Window
 
 __all__ = ["MAX_PIXELS", "ArraySource", "Header", "RasterSource", "Source"]
 
 DRIVERS = ("GTiff", "HFA", "ENVI", "JP2OpenJPEG", "PNG", "JPEG")
-"""GDAL drivers a scene may be opened with. None of them reads anything but the scene's own files:
-a VRT or a web service that calls itself .tif is refused."""
+"""GDAL drivers a scene may be opened with: a VRT or a web service that calls itself .tif is
+refused, and so are sidecars that GDAL would open with other drivers."""
+
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+SIDECARS = {".msk": TIFF, ".ovr": TIFF, ".msk.ovr": TIFF, ".aux": (b"EHFA_HEADER_TAG",)}
+"""Files that GDAL opens unasked beside a raster, with any driver, and how they must begin."""
 
 MAX_PIXELS = 10_000_000_000
 """Scenes with more pixels are refused: a hundred Sentinel-2 tiles, or a header that lies."""
@@ -60,11 +63,10 @@ class Header:
         """Number of bands."""
         return len(self.descriptions)
 
-    @property
-    def alpha(self) -> int | None:
-        """1-based number of the alpha band; a band with a spectral name is never one."""
+    def alpha(self, spectral: Collection[int]) -> int | None:
+        """1-based number of the alpha band; a band that is known as spectral is never one."""
         for number, colour in enumerate(self.colours, 1):
-            if colour == "alpha" and not _is_spectral(self.descriptions[number - 1]):
+            if colour == "alpha" and number not in spectral:
                 return number
         return None
 
@@ -99,13 +101,16 @@ class RasterSource:
         self._local = threading.local()
         self._handles: list[Any] = []
         self._guard = threading.Lock()
-        if "://" not in self._path and not Path(self._path).is_file():
-            what = "is a folder" if Path(self._path).is_dir() else "does not exist"
-            raise SceneError(f"{self._path} {what}; give a raster file")
-        dataset = self._dataset()
-        _check_size(self._path, dataset, max_pixels)
-        self.header = _header(self._path, dataset)
-        self._masked = _has_mask_band(dataset)
+        self._closed = False
+        _check_file(Path(self._path))
+        try:
+            dataset = self._dataset()
+            _check_size(self._path, dataset, max_pixels)
+            self.header = _header(self._path, dataset)
+            self._masked = _has_mask_band(dataset)
+        except BaseException:
+            self.close()
+            raise
 
     def read(self, numbers: Sequence[int], window: Window) -> npt.NDArray[Any]:
         """See Source."""
@@ -121,6 +126,7 @@ class RasterSource:
     def close(self) -> None:
         """See Source."""
         with self._guard:
+            self._closed = True
             for handle in self._handles:
                 handle.close()
             self._handles.clear()
@@ -139,8 +145,10 @@ class RasterSource:
     def _dataset(self) -> Any:
         dataset = getattr(self._local, "dataset", None)
         if dataset is None:
-            dataset = self._local.dataset = _open(self._path)
             with self._guard:
+                if self._closed:
+                    raise SceneError(f"{self._path} has been closed already")
+                dataset = self._local.dataset = _open(self._path)
                 self._handles.append(dataset)
         return dataset
 
@@ -163,6 +171,30 @@ class ArraySource:
 
     def close(self) -> None:
         """See Source."""
+
+
+def _check_file(path: Path) -> None:
+    """Before GDAL sees it: it must be a file, and its sidecars what they say."""
+    try:
+        if path.is_dir():
+            raise SceneError(f"{path} is a folder; give a raster file")
+        if not path.exists():
+            raise SceneError(f"{path} does not exist; give a raster file")
+        if not path.is_file():
+            raise SceneError(f"{path} is no regular file; give a raster file")
+        path.open("rb").close()
+        str(path).encode()
+        for ending, magics in SIDECARS.items():
+            sidecar = path.with_name(path.name + ending)
+            if sidecar.exists() and not sidecar.read_bytes()[:16].startswith(magics):
+                raise SceneError(f"{sidecar} beside the scene is not what its name says; remove it")
+        notes = path.with_name(f"{path.name}.aux.xml")
+        if notes.exists() and b"OVERVIEW_FILE" in notes.read_bytes():
+            raise SceneError(f"{notes} beside the scene points to another file; remove it")
+    except OSError as error:
+        raise SceneError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeError as error:
+        raise SceneError(f"{str(path)!r}: the name is not UTF-8; rename the file") from error
 
 
 def _open(path: str) -> Any:
@@ -212,13 +244,6 @@ def _wavelength_um(dataset: Any, number: int) -> float | None:
     return value / 1000 if value is not None and nanometres else value
 
 
-def _is_spectral(description: str | None) -> bool:
-    try:
-        return bool(description and band_names([description]))
-    except BandError:  # a band of some sensor, whichever
-        return True
-
-
 def _has_mask_band(dataset: Any) -> bool:
     return any(
         MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
@@ -229,9 +254,15 @@ def _has_mask_band(dataset: Any) -> bool:
 def _check_size(path: str, dataset: Any, max_pixels: int) -> None:
     if dataset.count == 0:
         raise SceneError(f"{path} holds no bands; if it is a container, give one of its rasters")
-    kind = np.dtype(dataset.dtypes[0]).kind
-    if kind not in "uif":
-        raise SceneError(f"{path} holds {dataset.dtypes[0]} values; expected integers or floats")
+    for dtype, colour in zip(dataset.dtypes, dataset.colorinterp, strict=True):
+        if np.dtype(dtype).kind not in "uif":
+            raise SceneError(f"{path} holds {dtype} values; expected integers or floats")
+        if colour is ColorInterp.palette:
+            raise SceneError(
+                f"{path} holds palette colours, not measurements; give the scene itself"
+            )
+    if dataset.crs is None and dataset.gcps[0]:
+        raise SceneError(f"{path} is placed by ground control points; warp it first with gdalwarp")
     if dataset.height * dataset.width > max_pixels:
         raise SceneError(
             f"{path} claims {dataset.height} x {dataset.width} pixels, more than {max_pixels}; "

@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from geoseg.errors import InputError
 from geoseg.grid import Window
 from geoseg.legend import NODATA
 from geoseg.raster.chips import ChipPlan, PlannedChip
@@ -23,6 +24,9 @@ __all__ = ["Join", "ScoredChip", "Strip", "stitch"]
 
 Join: TypeAlias = Literal["crop", "blend"]
 Scalar = TypeVar("Scalar", bound=np.generic)
+
+LEAST_WEIGHT = np.float32(1e-6)
+"""Of a chip's corner when blending: enough that a lone chip's scores come out as they are."""
 
 PERCENT = 100
 """Scores and confidences are stored as whole percent."""
@@ -69,47 +73,46 @@ def stitch(
         join: keep the cores, or blend what overlaps.
         scores: whether strips carry every class's probability.
     """
-    rows = _rows_of(plan, chips)
-    pieces = _crop(rows, codes, scores) if join == "crop" else _blend(plan, rows, codes, scores)
-    yield from pieces
+    if join == "crop":
+        yield from _crop(plan, iter(chips), codes, scores)
+    elif join == "blend":
+        yield from _blend(plan, iter(chips), codes, scores)
+    else:
+        raise InputError(f"chips cannot be joined by {join!r}; there are crop and blend")
 
 
-def _rows_of(plan: ChipPlan, chips: Iterable[ScoredChip]) -> Iterator[list[ScoredChip]]:
-    stream = iter(chips)
+def _crop(
+    plan: ChipPlan, chips: Iterator[ScoredChip], codes: Sequence[int], scores: bool
+) -> Iterator[Strip]:
     for row in plan.rows():
-        yield [next(stream) for _ in row]
-
-
-def _crop(rows: Iterable[list[ScoredChip]], codes: Sequence[int], scores: bool) -> Iterator[Strip]:
-    for row in rows:
-        first, last = row[0].planned.core, row[-1].planned.core
+        first, last = row[0].core, row[-1].core
         window = Window.from_stops(first.row, 0, first.row_stop, last.col_stop)
         strip = _empty(window, len(codes), scores)
-        for chip in row:
-            core = chip.planned.core
-            inside = core.within(chip.planned.window)
+        for planned, chip in zip(row, chips, strict=False):
+            inside = planned.core.within(planned.window)
             if chip.scores is not None:
-                _fill(strip, core, chip.scores[:, *inside], chip.valid[inside], codes)
+                _fill(strip, planned.core, chip.scores[:, *inside], chip.valid[inside], codes)
         yield strip
 
 
 def _blend(
-    plan: ChipPlan, rows: Iterable[list[ScoredChip]], codes: Sequence[int], scores: bool
+    plan: ChipPlan, chips: Iterator[ScoredChip], codes: Sequence[int], scores: bool
 ) -> Iterator[Strip]:
     """Sum weighted scores over overlapping chips; rows that no later chip touches are done."""
     height, width = plan.shape
     hann = _hann(plan.chip_shape)
-    starts = [row[0].window.row for row in plan.rows()]
+    rows = list(plan.rows())
+    next_starts = [*(row[0].window.row for row in rows[1:]), height]
     held = Window(0, 0, 0, width)
     total = np.zeros((len(codes), 0, width), np.float32)
     weight, valid = np.zeros((0, width), np.float32), np.zeros((0, width), np.bool_)
-    for row, next_start in zip(rows, [*starts[1:], height], strict=True):
-        window = row[0].planned.window
+    for row, next_start in zip(rows, next_starts, strict=True):
+        window = row[0].window
         grown = min(window.row_stop, height) - held.row_stop
         held = Window(held.row, 0, held.height + grown, width)
         total, weight = _with_rows(total, grown), _with_rows(weight, grown)
         valid = _with_rows(valid, grown)
-        for chip in row:
+        for _, chip in zip(row, chips, strict=False):
             shared = chip.planned.window.intersect(held)
             if chip.scores is None or shared is None:
                 continue
@@ -120,7 +123,7 @@ def _blend(
         done = Window.from_stops(held.row, 0, next_start, width)
         strip = _empty(done, len(codes), scores)
         rows_done = slice(0, done.height)
-        mean = total[:, rows_done] / np.maximum(weight[rows_done], 1e-12)
+        mean = total[:, rows_done] / np.maximum(weight[rows_done], LEAST_WEIGHT)
         _fill(strip, done, mean.astype(np.float32, copy=False), valid[rows_done], codes)
         yield strip
         held = Window.from_stops(done.row_stop, 0, held.row_stop, width)
@@ -136,7 +139,7 @@ def _with_rows(array: npt.NDArray[Scalar], rows: int) -> npt.NDArray[Scalar]:
 def _hann(shape: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Highest in the middle, small but never 0 at the rim, which may be a pixel's only chip."""
     tall, wide = (np.sin(np.pi * (np.arange(n) + 0.5) / n) ** 2 for n in shape)
-    return np.outer(tall, wide).astype(np.float32)
+    return np.maximum(np.outer(tall, wide), LEAST_WEIGHT).astype(np.float32)
 
 
 def _empty(window: Window, planes: int, scores: bool) -> Strip:
@@ -156,12 +159,13 @@ def _fill(
     codes: Sequence[int],
 ) -> None:
     place = window.within(strip.window)
-    winner = scores.argmax(axis=0)
+    winner, best = scores.argmax(axis=0), scores.max(axis=0)
+    valid = valid & np.isfinite(best)  # a network that broke down there says nothing
     strip.classes[place] = np.where(valid, np.asarray(codes, np.uint8)[winner], NODATA)
-    strip.confidence[place] = np.where(valid, _percent(scores.max(axis=0)), NODATA)
+    strip.confidence[place] = np.where(valid, _percent(best), NODATA)
     if strip.scores is not None:
         strip.scores[:, *place] = np.where(valid, _percent(scores), NODATA)
 
 
 def _percent(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    return np.rint(np.clip(scores, 0, 1) * PERCENT).astype(np.uint8)
+    return np.rint(np.clip(np.nan_to_num(scores), 0, 1) * PERCENT).astype(np.uint8)

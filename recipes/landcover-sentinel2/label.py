@@ -100,6 +100,12 @@ def vary(chip: Chip, rng: np.random.Generator) -> Chip:
     return Chip(chip.name, pixels, chip.learn, chip.surface)
 
 
+def veil(chip: Chip, rng: np.random.Generator) -> Chip:
+    """Add as much to every band, as sun glint on water or thin cloud does."""
+    pixels = np.where(chip.valid, chip.pixels + np.float32(rng.uniform(50, 700)), 0)
+    return Chip(chip.name, pixels.astype(np.float32), chip.learn, chip.surface)
+
+
 def mix(one: Chip, other: Chip, rng: np.random.Generator) -> Chip:
     """Blend two chips' spectra, as coarse pixels do, at the top of the atmosphere."""
     one, other = to_top_of_atmosphere(one), to_top_of_atmosphere(other)
@@ -160,11 +166,13 @@ def copies(rows: list[Row], chips: Path, count: int) -> Iterator[tuple[str, Call
 
 
 def make_copy(row: Row, k: int, train: list[Row], chips: Path) -> Chip:
-    """Make copy k of a training chip; every third one is a mix."""
+    """Make copy k of a training chip; every third one is a mix, every seventh veiled."""
     rng = np.random.default_rng([k, zlib.crc32(row.name.encode())])
     chip = read_chip(chips, row)
     if k % 3 == 0:
         chip = mix(chip, read_chip(chips, train[rng.integers(len(train))]), rng)
+    if k % 7 == 0:
+        return veil(chip, rng)
     return vary(chip, rng)
 
 
@@ -188,7 +196,7 @@ def main() -> None:
     parser.add_argument("--chips", type=Path, required=True, help="folder of images, learn, index")
     parser.add_argument("--teacher", type=Path, required=True, help="folder of the teacher")
     parser.add_argument("--work", type=Path, required=True, help="folder to write into")
-    parser.add_argument("--copies", type=int, default=6, help="varied copies per training chip")
+    parser.add_argument("--copies", type=int, default=7, help="varied copies per training chip")
     args = parser.parse_args()
     labels = args.work / "labels"
     labels.mkdir(parents=True, exist_ok=True)
