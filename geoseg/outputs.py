@@ -42,6 +42,9 @@ class Staging:
         by that note, and its results are then replaced, not refused.
         """
         (self.folder / COMMIT).write_text(json.dumps(list(names)), encoding="utf-8")
+        for name in names:
+            if (self.destination / name).is_dir():  # a rename replaces files, not full folders
+                shutil.rmtree(self.destination / name)
         return [self.path(name).replace(self.destination / name) for name in names]
 
 
@@ -103,7 +106,9 @@ def _refuse_existing(
 
 def _clear(folder: Path) -> None:
     for leftover in folder.iterdir():
-        if leftover.name != "lock":
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        elif leftover.name != "lock":
             leftover.unlink()
 
 
