@@ -190,11 +190,16 @@ def _size(
     users = [expected.get(name, GUESSED_ACCURACY) for name in names]
     formula = required_size if kind == "stratified" else required_size_simple
     guessed = [name for name in names if name not in expected]
-    told = f"a standard error of {goal:g} for overall accuracy, with user's accuracies of " + (
-        ", ".join(f"{users[i]:g} ({name})" for i, name in enumerate(names))
+    listed = (
+        f"user's accuracies of {users[0]:g}"
+        if len(set(users)) == 1
+        else "user's accuracies of "
+        + ", ".join(f"{value:g} ({name})" for name, value in zip(names, users, strict=True))
     )
+    told = f"a standard error of {goal:g} for overall accuracy, with {listed}"
     if guessed:
-        told += f", of which those of {', '.join(guessed)} are guessed"
+        whose = "which" if len(guessed) == len(names) else f"those of {', '.join(guessed)}"
+        told += f", {whose} guessed"
     return min(max(2, formula(pixels, users, goal)), sum(pixels)), told
 
 
