@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from geoseg.accuracy.design import Design, Stratum
+from geoseg.accuracy.design import Design, MappedClass, Stratum
 from geoseg.accuracy.estimate import MapEstimate, estimate_strata
 from geoseg.accuracy.judgement import Judgement, Place, agreement
 from geoseg.accuracy.matrix import count_pairs

@@ -126,5 +126,6 @@ def _joined(found: Sequence[tuple[Ints, Ints, Ints]]) -> Drawn:
 
 
 def _shuffled(drawn: Drawn, seed: int) -> Drawn:
-    order = np.random.default_rng([seed, NUMBERING]).permutation(len(drawn.rows))
+    in_reading_order = np.lexsort((drawn.cols, drawn.rows))  # however the strips were cut
+    order = np.random.default_rng([seed, NUMBERING]).permutation(in_reading_order)
     return Drawn(drawn.rows[order], drawn.cols[order], drawn.codes[order])
