@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -94,15 +95,17 @@ def write_samples(path: Path, samples: SampleRows, design: Design, crs: CRS | No
     names = [each.name for each in design.classes]
     style = sample_style(names, plots=plots, chips=samples.chips is not None)
     try:
-        pyogrio.write_dataframe(
-            _frame(samples, design, crs),
-            path,
-            layer=LAYER,
-            driver="GPKG",
-            geometry_type=kind,
-            VERSION="1.2",  # what QGIS and GDAL of the last years all read without a word
-            spatial_index=True,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="'crs' was not provided")  # it has none
+            pyogrio.write_dataframe(
+                _frame(samples, design, crs),
+                path,
+                layer=LAYER,
+                driver="GPKG",
+                geometry_type=kind,
+                VERSION="1.2",  # what QGIS and GDAL of the last years all read without a word
+                spatial_index=True,
+            )
         with closing(sqlite3.connect(path)) as database, database:
             _add_design(database, design)
             _add_style(database, style)
