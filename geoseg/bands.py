@@ -241,11 +241,13 @@ def band_names(
 def _missing(wanted: Sequence[str], found: Mapping[str, int], count: int) -> str:
     have = " ".join(found) if found else f"{count} without names"
     lacking = ", ".join(name for name in wanted if name not in found)
-    example = ",".join(f"{name}={i + 1}" for i, name in enumerate(wanted))
-    return (
-        f"the model needs the bands {' '.join(wanted)}, the scene has {have} "
-        f"(missing: {lacking}); say which is which with --bands {example} or with --sensor"
+    need = (
+        f"the model needs the bands {' '.join(wanted)}, the scene has {have} (missing: {lacking})"
     )
+    if count < len(wanted):
+        return f"{need}; {count} bands are too few, choose another model with --model"
+    example = ",".join(f"{name}={i + 1}" for i, name in enumerate(wanted))
+    return f"{need}; say which is which, such as --bands {example}, or name the --sensor"
 
 
 def _common(name: str) -> str | None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,13 +29,15 @@ if TYPE_CHECKING:
     from geoseg.prediction import Prediction
     from geoseg.raster.source import Header
 
+STANDARD_ERROR = 2
 INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command line and exit with its status."""
     try:
-        status = cli(standalone_mode=False)
+        with _libraries_quiet():
+            status = cli(standalone_mode=False)
     except GeosegError as error:
         _complain(error)
         status = error.exit_status
@@ -44,6 +48,32 @@ def main() -> None:
         click.echo("geoseg: interrupted", err=True)
         status = INTERRUPTED
     sys.exit(status)
+
+
+@contextmanager
+def _libraries_quiet() -> Iterator[None]:
+    """Keep what C libraries print by themselves off the terminal, unless there is a bug.
+
+    libtiff says "_tiffWriteProc: No space left on device" line upon line; we say it once.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(STANDARD_ERROR)
+    python_stderr = sys.stderr
+    with tempfile.TemporaryFile() as noise, os.fdopen(terminal, "w", buffering=1) as ours:
+        os.dup2(noise.fileno(), STANDARD_ERROR)
+        sys.stderr = ours
+        try:
+            yield
+        except (GeosegError, click.ClickException, click.Abort, KeyboardInterrupt):
+            raise
+        except BaseException:
+            noise.seek(0)
+            ours.write(noise.read().decode(errors="replace"))
+            raise
+        finally:
+            ours.flush()
+            sys.stderr = python_stderr
+            os.dup2(terminal, STANDARD_ERROR)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

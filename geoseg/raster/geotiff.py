@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,8 +15,9 @@ import numpy.typing as npt
 import rasterio
 import rasterio.shutil
 from affine import Affine
+from rasterio._err import CPLE_BaseError  # what rasterio.shutil.copy lets through
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from geoseg.errors import OutputError
@@ -106,7 +108,9 @@ class MapWriter:
 
     def discard(self) -> None:
         """Let go of what `close` has not finished."""
-        with suppress(RasterioError):  # the disk may be full; the file goes either way
+        with suppress(
+            RasterioError, CPLE_BaseError
+        ):  # the disk may be full; the file goes either way
             self._dataset.close()
         self._strips.unlink(missing_ok=True)
 
@@ -165,8 +169,10 @@ def _describe(
 def _writing(path: Path) -> Iterator[None]:
     """Turn what GDAL and the file system say of a failed write into an OutputError."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the scene may have none
+            yield
     except OutputError:
         raise
-    except (RasterioError, OSError) as error:
+    except (RasterioError, CPLE_BaseError, OSError) as error:
         raise OutputError(f"could not write {path.name}: {error}") from error

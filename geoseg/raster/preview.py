@@ -98,13 +98,13 @@ class Preview:
         return (inside[0], inside[1]), (place[0], place[1])
 
     def _scene_picture(self) -> Image.Image:
-        """Stretched from the 2nd to the 98th percentile of all shown bands together."""
+        """Each band stretched from its 2nd to its 98th percentile, as GIS programs do."""
         known = self._classes != NODATA
         planes = self._pixels if len(self._pixels) == 3 else self._pixels[[0, 0, 0]]
         if not known.any():
             return Image.new("RGB", known.shape[::-1], EMPTY)
-        low, high = np.percentile(planes[:, known], (2, 98))
-        light = np.clip((planes - low) / max(high - low, 1e-9), 0, 1) * 255
+        low, high = np.percentile(planes[:, known], (2, 98), axis=1)[..., None, None]
+        light = np.clip((planes - low) / np.maximum(high - low, 1e-9), 0, 1) * 255
         return _picture(np.where(known, light, np.array(EMPTY)[:, None, None]))
 
     def _map_picture(self) -> Image.Image:

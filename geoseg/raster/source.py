@@ -176,10 +176,9 @@ def _open(path: str) -> Any:
         except RasterioError as error:
             if "not recognized" not in str(error):
                 reasons.append(_last_line(error))
-    known = f"none of {', '.join(DRIVERS)}"
-    raise SceneError(
-        f"{path} is not a raster that geoseg opens: {reasons[0] if reasons else known}"
-    )
+    if reasons:
+        raise SceneError(f"{path} cannot be opened: it is damaged or cut short ({reasons[0]})")
+    raise SceneError(f"{path} is not a raster that geoseg opens ({', '.join(DRIVERS)})")
 
 
 def _header(path: str, dataset: Any) -> Header:

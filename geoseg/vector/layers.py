@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -59,16 +60,18 @@ def _frame(batch: PolygonBatch, names: dict[int, str], crs: CRS | None) -> geopa
 
 
 def _append(path: Path, frame: geopandas.GeoDataFrame, layer: str, *, more: bool) -> None:
-    pyogrio.write_dataframe(
-        frame,
-        path,
-        layer=layer,
-        driver="GPKG",
-        geometry_type="Polygon",
-        append=more,
-        VERSION="1.2",  # what QGIS and GDAL of the last years all read without a word
-        spatial_index=True,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'crs' was not provided")  # the map's summary says it
+        pyogrio.write_dataframe(
+            frame,
+            path,
+            layer=layer,
+            driver="GPKG",
+            geometry_type="Polygon",
+            append=more,
+            VERSION="1.2",  # what QGIS and GDAL of the last years all read without a word
+            spatial_index=True,
+        )
 
 
 def _check(path: Path, layer: str, count: int) -> None:

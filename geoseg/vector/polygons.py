@@ -48,11 +48,12 @@ def trace(raster: Path) -> Iterator[PolygonBatch]:
     Args:
         raster: a class raster; its first band is traced.
     """
-    with rasterio.open(raster, driver="GTiff") as dataset:
+    with _opened(raster) as dataset:
         grid = Grid(dataset.crs, dataset.transform, dataset.shape)
     codes: list[int] = []
     shapes: list[BaseGeometry] = []
-    with _in_pixel_space(raster) as dataset:
+    # GDAL traces a band in the band's own coordinates: in pixels, without a georeference
+    with _opened(raster, GEOREF_SOURCES="NONE") as dataset:
         for outline, code in rasterio.features.shapes(rasterio.band(dataset, 1), connectivity=4):
             if int(code) != NODATA:
                 codes.append(int(code))
@@ -66,11 +67,10 @@ def trace(raster: Path) -> Iterator[PolygonBatch]:
 
 
 @contextmanager
-def _in_pixel_space(raster: Path) -> Iterator[Any]:
-    """The raster without its georeference: GDAL traces a band in the band's own coordinates."""
+def _opened(raster: Path, **options: str) -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(raster, driver="GTiff", GEOREF_SOURCES="NONE") as dataset:
+        with rasterio.open(raster, driver="GTiff", **options) as dataset:
             yield dataset
 
 

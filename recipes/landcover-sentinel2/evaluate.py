@@ -46,6 +46,7 @@ class Labelled:
     pixels: npt.NDArray[np.uint16]
     probs: npt.NDArray[np.uint8]
     learn: npt.NDArray[np.uint8]
+    surface: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ class Sample:
 def read_labelled(path: Path) -> Labelled:
     """Read one file of label.py."""
     with np.load(path, allow_pickle=False) as arrays:
-        return Labelled(path.stem, arrays["pixels"], arrays["probs"], arrays["learn"])
+        surface = bool(arrays["surface"])
+        return Labelled(path.stem, arrays["pixels"], arrays["probs"], arrays["learn"], surface)
 
 
 def read_split(chips: Path, work: Path, split: Split) -> list[Labelled]:

@@ -1,7 +1,8 @@
 """Run the teacher over the chips and keep its soft labels.
 
 Writes one `NAME__K.npz` per chip and copy K: `pixels` (6, H, W) uint16 as the student sees them,
-`probs` (9, H, W) uint8 in 1/255, `learn` (H, W) uint8. Copy 0 is the chip itself; the others, for
+`probs` (9, H, W) uint8 in 1/255, `learn` (H, W) uint8,
+`surface` true for surface reflectance. Copy 0 is the chip itself; the others, for
 training places only, are radiometrically varied or mixed with another training chip, and labelled
 anew, so that the student learns the teacher's function and not its answers by heart.
 """
@@ -174,6 +175,7 @@ def write(path: Path, chip: Chip, teach: Teacher, fast: bool) -> None:
         "pixels": np.rint(chip.pixels[STUDENT_BANDS]).astype(np.uint16),
         "probs": np.rint(probs * 255).astype(np.uint8),
         "learn": chip.learn.astype(np.uint8),
+        "surface": np.bool_(chip.surface),
     }
     part = path.with_suffix(".part")
     with part.open("wb") as file:

@@ -30,7 +30,7 @@ from evaluate import (
     tally,
     to_sample,
 )
-from label import read_index
+from label import L2A_GAIN, L2A_OFFSET, STUDENT_BANDS, read_index
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -39,9 +39,13 @@ from geoseg.nets.unet import UNet
 
 SEED = 20261122
 WARMUP_STEPS = 200
+FREEZE_STEP = 600
 FALL_SHARE = 0.45
 EMA_DECAY = 0.998
 SHARPNESS = 3
+LEVEL_CHANGES = 0.3
+GAIN = torch.from_numpy(L2A_GAIN[STUDENT_BANDS])[:, None, None]
+OFFSET = torch.from_numpy(L2A_OFFSET[STUDENT_BANDS])[:, None, None] / 10_000
 LOW_WEIGHT_SOURCE = "barkbeetle_cz"
 
 
@@ -56,7 +60,8 @@ class Scale:
     share: float
 
 
-SCALES = [Scale(1, 192, 8, 0.58), Scale(2, 128, 14, 0.22), Scale(3, 80, 28, 0.20)]
+# Many small crops: batch statistics of a few large ones depend too much on which were drawn.
+SCALES = [Scale(1, 80, 24, 0.6), Scale(2, 72, 24, 0.22), Scale(3, 64, 24, 0.18)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,14 @@ class Pool:
         values = np.concatenate([chip.pixels[:, chip.learn > 0] for chip in own], 1) / 10_000
         return torch.tensor(values.mean(1)).float(), torch.tensor(values.std(1)).float()
 
+    def emphasis(self) -> Tensor:
+        """How much a pixel of each class counts: the root of its rarity, within bounds."""
+        own = [chip for chip in self.chips if chip.name.endswith("__0")]
+        first = np.concatenate([chip.probs.argmax(0)[chip.learn > 0] for chip in own])
+        share = np.bincount(first, minlength=len(CLASSES)) / first.size
+        weights = np.sqrt(np.median(share) / share.clip(min=1e-6))
+        return torch.from_numpy(weights.clip(0.7, 3)).float()
+
 
 def _odds(chips: list[Labelled]) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     """Draw chips with rare classes more often: by the root of each class's inverse frequency."""
@@ -114,9 +127,22 @@ def crop(chip: Labelled, size: int, rng: np.random.Generator) -> Sample:
     left = int(rng.integers(max(width - size, 0) + 1))
     rows, cols = slice(top, top + size), slice(left, left + size)
     part = (chip.pixels[:, rows, cols], chip.probs[:, rows, cols], chip.learn[rows, cols])
-    sample = to_sample(Labelled(chip.name, *part))
+    sample = to_sample(Labelled(chip.name, *part, chip.surface))
     rim = (0, max(size - width, 0), 0, max(size - height, 0))
     return Sample(*(F.pad(t, rim) for t in _tensors(sample)))
+
+
+def change_level(sample: Sample, surface: bool, rng: np.random.Generator) -> Sample:
+    """Now and then give surface reflectance its atmosphere back, or take most of it away."""
+    if rng.random() > LEVEL_CHANGES:
+        return sample
+    if surface:
+        changed = sample.reflectance * GAIN + OFFSET
+    else:
+        much = float(rng.uniform(0.6, 1.0))
+        changed = (sample.reflectance - much * OFFSET) / (1 - much * (1 - GAIN))
+    changed = torch.where(sample.valid, changed.clamp(min=1e-4), 0)
+    return Sample(changed, sample.probs, sample.learn, sample.valid)
 
 
 def turn(sample: Sample, rng: np.random.Generator) -> Sample:
@@ -147,7 +173,9 @@ def draw(pool: Pool, mean: Tensor, stddev: Tensor, rng: np.random.Generator) -> 
     chosen = rng.choice(len(pool.chips), scale.batch, p=pool.odds)
     samples = []
     for k in chosen:
-        sample = crop(pool.chips[k], scale.crop_px * scale.factor, rng)
+        chip = pool.chips[k]
+        sample = crop(chip, scale.crop_px * scale.factor, rng)
+        sample = change_level(sample, chip.surface, rng)
         samples.append(blank(turn(coarsen(sample, scale.factor), rng), rng))
     image = torch.stack([standardize(s.reflectance, s.valid, mean, stddev) for s in samples])
     return Batch(
@@ -157,7 +185,7 @@ def draw(pool: Pool, mean: Tensor, stddev: Tensor, rng: np.random.Generator) -> 
     )
 
 
-def distillation_loss(logits: Tensor, batch: Batch) -> Tensor:
+def distillation_loss(logits: Tensor, batch: Batch, emphasis: Tensor) -> Tensor:
     """Cross-entropy against the teacher's probabilities, averaged over learnable pixels.
 
     The teacher is rarely sure: its probabilities alone say little about which class is first. So
@@ -168,7 +196,8 @@ def distillation_loss(logits: Tensor, batch: Batch) -> Tensor:
     sharp = sharp / sharp.sum(1, keepdim=True).clamp(min=1e-9)
     soft_loss = -(batch.probs * logits.log_softmax(1)).sum(1)
     sharp_loss = -(sharp * (SHARPNESS * logits).log_softmax(1)).sum(1)
-    return ((soft_loss + sharp_loss) * batch.learn).sum() / batch.learn.sum().clamp(min=1)
+    weight = torch.einsum("nkhw,k->nhw", batch.probs, emphasis) * batch.learn
+    return ((soft_loss + sharp_loss) * weight).sum() / weight.sum().clamp(min=1)
 
 
 def rate(step: int, steps: int, peak: float) -> float:
@@ -189,14 +218,16 @@ class Run:
         self.average = {k: v.clone() for k, v in self.net.state_dict().items()}
         self.step = 0
 
-    def learn(self, batch: Batch, learning_rate: float) -> float:
+    def learn(self, batch: Batch, emphasis: Tensor, learning_rate: float) -> float:
         """Take one step."""
         self.net.train()
+        if self.step >= FREEZE_STEP:
+            self.freeze_statistics()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         with torch.autocast("cpu", torch.bfloat16):
             logits = self.net(batch.image)
-        loss = distillation_loss(logits, batch)
+        loss = distillation_loss(logits, batch, emphasis)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
@@ -208,6 +239,16 @@ class Run:
             counter = not value.is_floating_point()
             self.average[name] = value if counter else value.lerp(self.average[name], decay)
         return float(loss.detach())
+
+    def freeze_statistics(self) -> None:
+        """Normalize as in prediction: absolute reflectance matters, whatever else is drawn."""
+        if self.step == FREEZE_STEP:
+            self.net.load_state_dict(
+                {k: v for k, v in self.average.items() if "running" in k}, strict=False
+            )
+        for module in self.net.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
 
     def averaged(self) -> UNet:
         """Give a network with the averaged weights, ready to predict."""
@@ -292,6 +333,7 @@ def main() -> None:
     args = parser.parse_args()
     pool = Pool(args.chips, args.work)
     mean, stddev = pool.statistics()
+    emphasis = pool.emphasis()
     held_out = read_split(args.chips, args.work, "val")
     run = Run(tuple(args.widths))
     checkpoint = args.work / "checkpoint.safetensors"
@@ -300,7 +342,8 @@ def main() -> None:
     losses, began = [], time.monotonic()
     for step in steps_left(run, args.steps):
         rng = np.random.default_rng([SEED, step])
-        loss = run.learn(draw(pool, mean, stddev, rng), rate(step, args.steps, args.rate))
+        batch = draw(pool, mean, stddev, rng)
+        loss = run.learn(batch, emphasis, rate(step, args.steps, args.rate))
         losses.append(loss)
         if run.step % args.every == 0 or run.step == args.steps:
             run.save(checkpoint)

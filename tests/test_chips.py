@@ -1,0 +1,60 @@
+"""The plan of chips: every pixel once, on the stride, with halo or the scene's own edge."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geoseg.errors import InputError
+from geoseg.grid import Window
+from geoseg.raster.chips import ChipPlan
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> ChipPlan:
+    stride = draw(st.sampled_from([1, 2, 4, 8]))
+    halo = stride * draw(st.integers(0, 4))
+    chip = 2 * halo + stride * draw(st.integers(1, 8))
+    shape = draw(st.integers(1, 150)), draw(st.integers(1, 150))
+    return ChipPlan(shape, chip, halo, stride)
+
+
+@given(plans())
+def test_a_plan_covers_every_pixel_once(plan: ChipPlan) -> None:
+    seen = np.zeros(plan.shape, int)
+    for planned in plan:
+        seen[planned.core.within(Window(0, 0, *plan.shape))] += 1
+    assert (seen == 1).all()
+    assert len(plan) == len(list(plan))
+
+
+@given(plans())
+def test_chips_keep_to_the_stride_and_inside_the_padded_scene(plan: ChipPlan) -> None:
+    padded = [-(-size // plan.stride) * plan.stride for size in plan.shape]
+    for planned in plan:
+        window = planned.window
+        assert window.shape == plan.chip_shape
+        assert window.row % plan.stride == window.col % plan.stride == 0
+        assert planned.core.row % plan.stride == planned.core.col % plan.stride == 0
+        assert Window(0, 0, *padded).contains(window)
+
+
+@given(plans())
+def test_a_kept_pixel_is_a_halo_away_from_every_edge_that_is_not_the_scenes(
+    plan: ChipPlan,
+) -> None:
+    padded = [-(-size // plan.stride) * plan.stride for size in plan.shape]
+    for planned in plan:
+        window, core = planned.window, planned.core
+        assert window.row == 0 or core.row - window.row >= plan.halo_px
+        assert window.col == 0 or core.col - window.col >= plan.halo_px
+        assert window.row_stop == padded[0] or window.row_stop - core.row_stop >= plan.halo_px
+        assert window.col_stop == padded[1] or window.col_stop - core.col_stop >= plan.halo_px
+
+
+@pytest.mark.parametrize(("chip", "halo"), [(60, 8), (64, 12), (64, 32), (64, -8), (0, 0)])
+def test_chips_that_cannot_be_are_refused(chip: int, halo: int) -> None:
+    with pytest.raises(InputError):
+        ChipPlan((100, 100), chip, halo, 8)

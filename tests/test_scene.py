@@ -1,0 +1,221 @@
+"""Every kind of raster becomes the same pixels and the same `valid`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from conftest import GRIDS, NORTH_UP, UTM
+from rasterio.enums import ColorInterp
+
+from geoseg.errors import BandError, SceneError
+from geoseg.grid import Grid, Window
+from geoseg.raster.align import ResampledScene
+from geoseg.raster.scene import Chip, Reading, open_scene
+
+Write = Callable[..., Path]
+
+ROWS, COLS = 37, 53
+HOLE = (slice(5, 9), slice(11, 20))
+
+
+def values(dtype: str) -> np.ndarray:
+    """Two bands whose pixels say where they are."""
+    rows, cols = np.mgrid[:ROWS, :COLS]
+    return np.stack([rows + 1, cols + 1]).astype(dtype)
+
+
+def read(path: Path, window: Window | None = None, **said: object) -> Chip:
+    reading = Reading(**said)  # type: ignore[arg-type]
+    with open_scene(path, ("red", "nir"), units="stored", reading=reading) as scene:
+        return scene.read(window or scene.grid.window)
+
+
+def nodata_value(write: Write, dtype: str) -> Path:
+    pixels = values(dtype)
+    pixels[0][HOLE] = 99  # one band is enough
+    return write(pixels, nodata=99, descriptions=("red", "nir"))
+
+
+def nan_pixels(write: Write, dtype: str) -> Path:
+    pixels = values("float32")
+    pixels[1][HOLE] = np.nan
+    return write(pixels, descriptions=("red", "nir"))
+
+
+def infinite_pixels(write: Write, dtype: str) -> Path:
+    pixels = values("float64")
+    pixels[1][HOLE] = -np.inf
+    return write(pixels, descriptions=("red", "nir"))
+
+
+def nan_nodata(write: Write, dtype: str) -> Path:
+    pixels = values("float32")
+    pixels[:, *HOLE] = np.nan
+    return write(pixels, nodata=np.nan, descriptions=("red", "nir"))
+
+
+def alpha_band(write: Write, dtype: str) -> Path:
+    alpha = np.full((1, ROWS, COLS), 255, dtype)
+    alpha[0][HOLE] = 0
+    path = write(np.concatenate([values(dtype), alpha]), descriptions=("red", "nir", None))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = [ColorInterp.gray, ColorInterp.undefined, ColorInterp.alpha]
+    return path
+
+
+def mask_band(write: Write, dtype: str) -> Path:
+    mask = np.full((ROWS, COLS), 255, "uint8")
+    mask[HOLE] = 0
+    return write(values(dtype), mask=mask, descriptions=("red", "nir"))
+
+
+def told_nodata(write: Write, dtype: str) -> Path:
+    pixels = values(dtype)
+    pixels[0][HOLE] = 99
+    return write(pixels, descriptions=("red", "nir"))
+
+
+KINDS = [nodata_value, nan_pixels, infinite_pixels, nan_nodata, alpha_band, mask_band, told_nodata]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16"])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_kind_of_nodata_becomes_one_valid(
+    write_scene: Write, kind: Callable[[Write, str], Path], dtype: str
+) -> None:
+    said = {"nodata": 99} if kind is told_nodata else {}
+    chip = read(kind(write_scene, dtype), **said)
+    expected = np.ones((ROWS, COLS), bool)
+    expected[HOLE] = False
+    np.testing.assert_array_equal(chip.valid, expected)
+    np.testing.assert_array_equal(chip.pixels, np.where(expected, values("float32"), 0))
+
+
+@pytest.mark.parametrize("window", [Window(-4, -5, 20, 20), Window(30, 40, 20, 30)])
+def test_a_window_beyond_the_edge_is_invalid_there(write_scene: Write, window: Window) -> None:
+    chip = read(write_scene(values("uint8"), descriptions=("red", "nir")), window)
+    rows = np.arange(window.row, window.row_stop)
+    cols = np.arange(window.col, window.col_stop)
+    inside = ((rows >= 0) & (rows < ROWS))[:, None] & ((cols >= 0) & (cols < COLS))
+    np.testing.assert_array_equal(chip.valid, inside)
+    np.testing.assert_array_equal(chip.pixels[0], np.where(inside, rows[:, None] + 1, 0))
+    np.testing.assert_array_equal(chip.pixels[1], np.where(inside, cols + 1, 0))
+
+
+def test_a_nir_band_marked_as_alpha_is_data(write_scene: Write) -> None:
+    """As in NAIP files whose fourth band GDAL takes for an alpha band."""
+    path = write_scene(values("uint8"), descriptions=("red", "nir"))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = [ColorInterp.gray, ColorInterp.alpha]
+    assert read(path).valid.all()
+
+
+def test_scale_and_offset_of_the_file_are_applied(write_scene: Write) -> None:
+    path = write_scene(values("uint16"), descriptions=("red", "nir"), scale=0.01)
+    with open_scene(path, ("nir",)) as scene:
+        chip = scene.read(scene.grid.window)
+        assert scene.assumed == ()
+    np.testing.assert_allclose(chip.pixels[0], values("float32")[1] * 0.01, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor", "said"),
+    [("uint16", 1e-4, "x 10000"), ("uint8", 1 / 255, "8-bit"), ("float32", 1, "0-1")],
+)
+def test_what_is_assumed_of_unscaled_values_is_said(
+    write_scene: Write, dtype: str, factor: float, said: str
+) -> None:
+    pixels = values(dtype) if dtype != "float32" else values(dtype) / 100
+    path = write_scene(pixels, descriptions=("red", "nir"))
+    with open_scene(path, ("red", "nir")) as scene:
+        chip = scene.read(scene.grid.window)
+        assert any(said in sentence for sentence in scene.assumed)
+    np.testing.assert_allclose(chip.pixels, pixels * np.float32(factor), rtol=1e-6)
+
+
+def test_a_forgotten_scale_is_refused(write_scene: Write) -> None:
+    path = write_scene(values("float32") * 100, descriptions=("red", "nir"))
+    with pytest.raises(SceneError, match="--scale"), open_scene(path, ("red",)):
+        pass
+    with open_scene(path, ("red",), reading=Reading(scale=1e-4)) as scene:
+        assert scene.read(Window(0, 0, 1, 1)).pixels[0, 0, 0] == pytest.approx(0.01)
+
+
+def test_values_stored_in_another_type_than_the_model_knows_are_refused(write_scene: Write) -> None:
+    path = write_scene(values("uint16"), descriptions=("red", "nir"))
+    opening = open_scene(path, ("red",), units="stored", stored_type="uint8")
+    with pytest.raises(SceneError, match=r"uint16 values.*trained on uint8"), opening:
+        pass
+
+
+def test_each_thread_reads_through_its_own_handle(write_scene: Write) -> None:
+    path = write_scene(values("uint8"), descriptions=("red", "nir"), blockysize=1)
+    ready = threading.Barrier(4)
+    with open_scene(path, ("red", "nir"), units="stored") as scene:
+
+        def rows(start: int) -> bool:
+            ready.wait()
+            return all(
+                (scene.read(Window(row, 0, 1, COLS)).pixels[0] == row + 1).all()
+                for row in [*range(start, ROWS), *range(start)]
+            )
+
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(rows, range(4)))
+        assert len(scene._source._handles) == 5  # type: ignore[attr-defined]  # the opener's too
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_half_the_gsd_repeats_and_twice_averages(write_scene: Write, name: str) -> None:
+    """Doubling a mean over 2 x 2 pixels, on every kind of grid, against plain numpy."""
+    crs, transform = GRIDS[name]
+    pixels = np.random.default_rng(1).integers(1, 200, (2, 40, 60)).astype("uint8")
+    path = write_scene(pixels, crs=crs, transform=transform, descriptions=("red", "nir"))
+    with open_scene(path, ("red", "nir"), units="stored") as scene:
+        coarse = ResampledScene(scene, scene.grid.rescale(2))
+        chip = coarse.read(coarse.grid.window)
+        blocks = pixels.reshape(2, 20, 2, 30, 2).mean(axis=(2, 4))
+        np.testing.assert_allclose(chip.pixels, blocks, rtol=1e-5)
+        assert chip.valid.all()
+        part = coarse.read(Window(3, 5, 7, 9))
+        np.testing.assert_array_equal(part.pixels, chip.pixels[:, 3:10, 5:14])
+
+
+def test_resampling_keeps_a_ramp_and_its_hole_in_place(write_scene: Write) -> None:
+    """Interpolating a linear ramp gives the ramp; windows agree with the whole."""
+    rows, cols = np.mgrid[:60, :80].astype("float32")
+    ramp = np.stack([10 + rows, 10 + cols])
+    ramp[:, 20:30, 30:50] = np.nan
+    path = write_scene(ramp, descriptions=("red", "nir"))
+    with open_scene(path, ("red", "nir"), units="stored") as scene:
+        fine = ResampledScene(scene, Grid(UTM, NORTH_UP @ Affine.scale(0.4), (150, 200)))
+        whole = fine.read(fine.grid.window)
+        part = fine.read(Window(33, 41, 60, 90))
+    y, x = (np.arange(n) * 0.4 + 0.2 - 0.5 for n in (150, 200))
+    inner = (slice(3, 40), slice(3, 60))
+    np.testing.assert_allclose(
+        whole.pixels[0][inner], (10 + y)[3:40, None].repeat(57, 1), atol=1e-3
+    )
+    np.testing.assert_allclose(
+        whole.pixels[1][inner], (10 + x)[None, 3:60].repeat(37, 0), atol=1e-3
+    )
+    hole = ~whole.valid[3:-3, 3:-3]
+    assert hole.mean() == pytest.approx(25 * 50 / (144 * 194), rel=0.1)
+    assert not whole.valid[52:73, 77:123].any()
+    np.testing.assert_array_equal(part.valid, whole.valid[33:93, 41:131])
+    np.testing.assert_allclose(part.pixels, whole.pixels[:, 33:93, 41:131], atol=1e-4)
+
+
+def test_missing_bands_name_the_option(write_scene: Write) -> None:
+    path = write_scene(values("uint8"))
+    with pytest.raises(BandError, match="--bands red=1,nir=2"), open_scene(path, ("red", "nir")):
+        pass
+    with open_scene(path, ("nir",), units="stored", reading=Reading(bands="nir=2")) as scene:
+        assert scene.read(Window(0, 3, 1, 1)).pixels[0, 0, 0] == 4
