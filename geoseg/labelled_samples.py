@@ -14,7 +14,7 @@ import shapely
 from geoseg.accuracy.design import MappedClass
 from geoseg.errors import InputError
 from geoseg.grid import Window
-from geoseg.legend import NODATA
+from geoseg.legend import NODATA, UNCERTAIN
 from geoseg.raster.class_map import ClassMap
 from geoseg.vector.samples import LabelledSamples
 
@@ -62,8 +62,8 @@ def look_up(
             f"{len(bare)} of the samples in {source}, first number {bare[0] + 1} at pixel "
             f"({rows[bare[0]]}, {cols[bare[0]]}), lie where {mapped.name} has no data; remove them"
         )
-    legend = {each.name: each.code for each in classes}
-    by_code = {str(each.code): each.code for each in classes}
+    legend = {each.name: each.code for each in classes if each.code < UNCERTAIN}
+    by_code = {str(code): code for code in legend.values()}
     labels = [
         None if label is None else legend.get(label, by_code.get(label, -1))
         for label in samples.labels

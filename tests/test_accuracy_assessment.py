@@ -239,6 +239,7 @@ MOVE = (
         (lambda *_: "1", "UPDATE samples SET sample_id = 999 WHERE sample_id = 1", "999 is not"),
         (lambda *_: "1", "UPDATE samples SET sample_id = 2 WHERE sample_id = 1", "not once"),
         (lambda *_: "1", "UPDATE samples SET stratum = 'moon' WHERE sample_id = 1", "'moon'"),
+        (lambda *_: "1", "INSERT INTO samples (geom) SELECT geom FROM samples", "was not drawn"),
         (lambda *_: "1", "UPDATE samples SET geom = NULL WHERE sample_id = 1", "no geometry"),
         (lambda *_: "1", "ALTER TABLE samples RENAME COLUMN stratum TO layer", "lost the fields"),
         (lambda *_: "1", "UPDATE geoseg_design SET design = '{'", "damaged"),
@@ -388,6 +389,20 @@ def test_a_map_without_a_place_is_measured_in_pixels(tmp_path: Path) -> None:
     assert found.figures.total_area == (CODES != NODATA).sum()
     assert found.figures.by_name("water").area.value == pytest.approx((CODES == 1).sum())
     assert any("up to" in note for note in found.notes)
+
+
+def test_what_a_model_declines_to_name_is_mapped_but_never_true(tmp_path: Path) -> None:
+    codes = np.where(CODES == 1, 254, CODES)
+    path = write_classes(tmp_path / "classes.tif", codes)
+    drawn = geoseg.sample(path, output=tmp_path / "s.gpkg", size=90, allocation="equal")
+    assert [each.name for each in drawn.design.strata] == ["trees", "crops", "uncertain"]
+    label(drawn.files["samples"], say_truth(CODES))
+    found = geoseg.assess_accuracy(path, drawn.files["samples"], output=tmp_path).judgement
+    assert found.figures.by_name("uncertain").users.value == 0
+    assert found.figures.by_name("water").area.value == pytest.approx(17.1, rel=1e-2)
+    label(drawn.files["samples"], lambda *_: "uncertain")
+    with pytest.raises(InputError, match="labelled 'uncertain'"):
+        geoseg.assess_accuracy(path, drawn.files["samples"], output=tmp_path / "x")
 
 
 def test_figures_of_a_judgement_are_the_same_type_everywhere(

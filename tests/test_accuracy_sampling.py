@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -84,8 +86,36 @@ def test_the_same_seed_draws_the_same_sample(classes: Path, tmp_path: Path) -> N
     assert places[0] != places[2]
 
 
-def test_qgis_finds_a_drop_down(classes: Path, tmp_path: Path) -> None:
-    """QGIS 3.22 reads this style as it is meant; here only its text is looked at."""
+ASK_QGIS = """
+import json, os, sys
+from qgis.core import QgsApplication, QgsVectorLayer
+app = QgsApplication([], False)
+app.initQgis()
+layer = QgsVectorLayer(f"{sys.argv[1]}|layername=samples", "samples", "ogr")
+widget = layer.editorWidgetSetup(layer.fields().indexOf("reference"))
+hidden = layer.editorWidgetSetup(layer.fields().indexOf("map_class"))
+print(json.dumps([layer.featureCount(), widget.type(), widget.config(), hidden.type(),
+                  len(layer.renderer().rootRule().children())]), flush=True)
+os._exit(0)  # taking QGIS apart may crash, which is not ours to judge
+"""
+
+
+def test_qgis_itself_shows_a_drop_down(classes: Path, tmp_path: Path) -> None:
+    python = shutil.which("python3", path="/usr/bin")
+    if python is None or subprocess.run([python, "-c", "import qgis"], check=False,
+                                        capture_output=True).returncode:  # fmt: skip
+        pytest.skip("no QGIS here: apt-get install python3-qgis")
+    geoseg.sample(classes, output=tmp_path / "s.gpkg", size=20)
+    asked = subprocess.run(
+        [python, "-c", ASK_QGIS, tmp_path / "s.gpkg"], capture_output=True, text=True, check=True,
+        env={"QT_QPA_PLATFORM": "offscreen", "XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)},
+    )  # fmt: skip
+    count, kind, config, hidden, rules = json.loads(asked.stdout.splitlines()[-1])
+    assert (count, kind, hidden, rules) == (20, "ValueMap", "Hidden", 2)
+    assert config == {"map": [{name: name} for name in NAMES.values()]}
+
+
+def test_the_style_offers_the_legend(classes: Path, tmp_path: Path) -> None:
     geoseg.sample(classes, output=tmp_path / "s.gpkg", size=20)
     with closing(sqlite3.connect(tmp_path / "s.gpkg")) as database:
         table, column, qml, default = database.execute(

@@ -20,12 +20,14 @@ from rasterio.crs import CRS
 
 from geoseg.accuracy.design import Design
 from geoseg.errors import InputError, OutputError
+from geoseg.legend import UNCERTAIN
 from geoseg.vector.sample_style import sample_style
 
 __all__ = ["LAYER", "LabelledSamples", "SampleRows", "read_samples", "write_samples"]
 
 LAYER = "samples"
 DESIGN_TABLE = "geoseg_design"
+OWN_FIELDS = ("sample_id", "stratum", "row", "col")
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
@@ -92,7 +94,7 @@ def write_samples(path: Path, samples: SampleRows, design: Design, crs: CRS | No
     """
     plots = design.plot_px is not None
     kind = "Polygon" if plots else "Point"
-    names = [each.name for each in design.classes]
+    names = [each.name for each in design.classes if each.code < UNCERTAIN]
     style = sample_style(names, plots=plots, chips=samples.chips is not None)
     try:
         with warnings.catch_warnings():
@@ -202,12 +204,19 @@ def read_samples(path: str | Path, *, reference_field: str = "reference") -> Lab
 def _labelled(
     frame: geopandas.GeoDataFrame, reference_field: str, design: Design | None
 ) -> LabelledSamples:
-    own = {"sample_id", "row", "col", "stratum"} <= set(frame.columns)
+    own = set(OWN_FIELDS) <= set(frame.columns)
     if design is not None and not own:
         raise InputError(
             "the samples have lost the fields sample_id, stratum, row or col that their design "
             "needs; take the file that geoseg sample wrote"
         )
+    if design is not None:
+        added = np.flatnonzero(frame[list(OWN_FIELDS)].isna().any(axis=1))
+        if len(added):
+            raise InputError(
+                f"row {added[0] + 1} of the samples was not drawn: it lacks sample_id, stratum, "
+                "row or col; delete it, the design holds for the drawn samples alone"
+            )
     labels = tuple(_label(value) for value in frame[reference_field])
     crs = None if frame.crs is None else str(frame.crs.to_wkt())
     shapes = np.asarray(frame.geometry.array, dtype=object)
