@@ -402,11 +402,13 @@ def _print_judgement(judgement: Judgement) -> None:
     click.echo(f"{title(judgement)}: {OVERALL[judgement.kind]} {_spread(figures.overall, 100)} %")
     for note in judgement.notes:
         click.echo(f"  note: {note}", err=True)
-    rows = {"": ("user's", "producer's", f"area, {unit}")}
+    shown, heads = 3, ("user's", "producer's", f"area, {unit}")
+    if judgement.kind == "agreement":  # neither accuracies nor areas
+        shown, heads = 2, ("of mapped", "of labelled", "")
+    rows = {"": heads}
     for each in figures.classes:
         cells = (_spread(each.users, 100), _spread(each.producers, 100), _spread(each.area, 1))
         rows[each.name] = cells
-    shown = 2 if judgement.kind == "agreement" else 3
     wide = [max(len(cells[i]) for cells in rows.values()) for i in range(shown)]
     for name, cells in rows.items():
         told = "".join(f"  {cell:>{w}}" for cell, w in zip(cells, wide, strict=False))

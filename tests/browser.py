@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+PATIENCE_S = 120
 
 QUIET = (
     "--headless",
@@ -86,6 +90,7 @@ class Pipe:
 
     def next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            assert select.select([self._from], [], [], PATIENCE_S)[0], "Chromium says nothing"
             read = os.read(self._from, 1 << 16)
             assert read, "Chromium went away"
             self._rest += read
@@ -99,8 +104,6 @@ SMALLEST_TEXT = """Math.min(...[...document.querySelectorAll('svg text')].map(t 
 
 def look_at(page: Path, folder: Path, widths: tuple[int, ...], shots: Path | None = None) -> Seen:
     """Load a page from disk, at several window widths."""
-    import base64
-
     with Pipe(folder) as pipe:
         target = pipe.call("Target.createTarget", url="about:blank")["targetId"]
         session = pipe.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]

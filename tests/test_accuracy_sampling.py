@@ -108,7 +108,7 @@ def test_qgis_itself_shows_a_drop_down(classes: Path, tmp_path: Path) -> None:
     geoseg.sample(classes, output=tmp_path / "s.gpkg", size=20)
     asked = subprocess.run(
         [python, "-c", ASK_QGIS, tmp_path / "s.gpkg"], capture_output=True, text=True, check=True,
-        env={"QT_QPA_PLATFORM": "offscreen", "XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)},
+        env={"QT_QPA_PLATFORM": "offscreen", "XDG_RUNTIME_DIR": tmp_path, "HOME": tmp_path},
     )  # fmt: skip
     count, kind, config, hidden, rules = json.loads(asked.stdout.splitlines()[-1])
     assert (count, kind, hidden, rules) == (20, "ValueMap", "Hidden", 2)
@@ -286,6 +286,18 @@ def test_a_sample_is_not_overwritten(classes: Path, tmp_path: Path) -> None:
         geoseg.sample(classes, output=tmp_path / "s.gpkg", size=20)
     geoseg.sample(classes, output=tmp_path / "s.gpkg", size=30, overwrite=True)
     assert len(read_samples(tmp_path / "s.gpkg").labels) == 30
+
+
+def test_what_a_killed_run_left_is_cleared(
+    classes: Path, tmp_path: Path, write_scene: Callable[..., Path]
+) -> None:
+    leftover = tmp_path / ".s.geoseg" / "s_chips"
+    leftover.mkdir(parents=True)
+    (leftover / "00001.png").write_text("half a pic")
+    scene = write_scene(np.zeros((3, 120, 150), np.uint8))
+    drawn = geoseg.sample(classes, output=tmp_path / "s.gpkg", size=6, scene=scene)
+    assert len(list(drawn.files["chips"].iterdir())) == 6
+    assert not leftover.parent.exists()
 
 
 def test_the_design_is_plain_json(classes: Path, tmp_path: Path) -> None:

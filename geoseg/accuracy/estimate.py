@@ -3,7 +3,7 @@
 Every figure here is a ratio of two means over the whole map, R = Y / X: user's accuracy, for one,
 is the area mapped as a class and truly so, over the area mapped as it. A stratified random sample
 estimates both means, and the standard error follows from how much the residuals y - R x scatter
-within each stratum (Stehman 2014, eqs. 2-3 and 25-28, after Cochran 1977, section 6.11):
+within each stratum (Stehman 2014, after the combined ratio estimator of Cochran 1977, 6.11):
 
     R     = sum_h W_h ybar_h / sum_h W_h xbar_h
     V(R)  = 1 / X^2  sum_h W_h^2 (1 - n_h / N_h) s_h^2(y - R x) / n_h

@@ -35,8 +35,8 @@ class Judgement:
     """A map compared with a reference."""
 
     kind: JudgementKind
-    """"estimate" from a declared probability sample; "census" of ground that a reference covers
-    in full; "agreement" with samples of which nobody says how they were chosen."""
+    """An estimate comes from a declared probability sample, a census from ground that a reference
+    covers in full, agreement from samples of which nobody says how they were chosen."""
     map_name: str
     reference_name: str
     map_sha256: str

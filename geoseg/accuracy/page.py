@@ -20,6 +20,12 @@ SHARE_TICKS = ((0.0, "0"), (0.25, "25"), (0.5, "50"), (0.75, "75"), (1.0, "100 %
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """The browser itself keeps the page from reaching out."""
 
+SOURCES = (
+    "Cochran, W. G. (1977), Sampling Techniques, 3rd ed. Olofsson, P. et al. (2014), Remote "
+    "Sensing of Environment 148, 42-57. Stehman, S. V. (2014), International Journal of Remote "
+    "Sensing 35, 4923-4939."
+)
+
 STYLE = """
 :root{font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;color:#212529;background:#fff}
 body{margin:0}main{max-width:1180px;margin:0 auto;padding:20px 14px 40px}
@@ -209,12 +215,11 @@ def _places(judgement: Judgement) -> str:
 
 
 def _methods(judgement: Judgement) -> str:
+    sources = f" {SOURCES}" if judgement.kind == "estimate" else ""
     return (
         f"<h2>How this was found</h2><p>{escape(methods(judgement))}</p>"
         f'<p class="small">geoseg {version("geoseg")}; map <code>{judgement.map_sha256}</code> '
-        "(SHA-256 of grid and pixels). Cochran, W. G. (1977), Sampling Techniques, 3rd ed. "
-        "Olofsson, P. et al. (2014), Remote Sensing of Environment 148, 42-57. Stehman, S. V. "
-        "(2014), International Journal of Remote Sensing 35, 4923-4939.</p>"
+        f"(SHA-256 of grid and pixels).{sources}</p>"
     )
 
 
