@@ -57,7 +57,8 @@ def required_size_simple(
 ) -> int:
     """The simple random sample that gives overall accuracy a standard error.
 
-    n = O (1 - O) / S(O)^2 with O = sum_h W_h U_h (Cochran 1977, section 4.4, for a large population).
+    n = O (1 - O) / S(O)^2 with O = sum_h W_h U_h (Cochran 1977, section 4.4).
+    It takes the population to be large.
     Arguments, value and errors are those of `required_size`.
     """
     shares, users = _checked(weights, expected_users, standard_error)
