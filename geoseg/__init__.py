@@ -15,6 +15,9 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from geoseg.accuracy.estimate import estimate, estimate_strata
+    from geoseg.accuracy.matrix import ErrorMatrix
+    from geoseg.assessment import Assessment, assess_accuracy
     from geoseg.bands import match_bands
     from geoseg.errors import (
         BandError,
@@ -33,8 +36,12 @@ if TYPE_CHECKING:
     from geoseg.model.runtime import Model, load_model
     from geoseg.prediction import Prediction, predict
     from geoseg.raster.scene import Chip, Scene, open_scene
+    from geoseg.sampling import ReferenceSample, sample
 
 _HOMES = {
+    "geoseg.accuracy.estimate": ("estimate", "estimate_strata"),
+    "geoseg.accuracy.matrix": ("ErrorMatrix",),
+    "geoseg.assessment": ("Assessment", "assess_accuracy"),
     "geoseg.bands": ("match_bands",),
     "geoseg.errors": (
         "BandError",
@@ -53,14 +60,17 @@ _HOMES = {
     "geoseg.model.runtime": ("Model", "load_model"),
     "geoseg.prediction": ("Prediction", "predict"),
     "geoseg.raster.scene": ("Chip", "Scene", "open_scene"),
+    "geoseg.sampling": ("ReferenceSample", "sample"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Assessment",
     "BandError",
     "Bundle",
     "Card",
     "Chip",
+    "ErrorMatrix",
     "GeosegError",
     "Grid",
     "GridError",
@@ -72,9 +82,13 @@ __all__ = [
     "ModelError",
     "OutputError",
     "Prediction",
+    "ReferenceSample",
     "Scene",
     "SceneError",
     "Window",
+    "assess_accuracy",
+    "estimate",
+    "estimate_strata",
     "list_models",
     "load_bundle",
     "load_model",
@@ -82,6 +96,7 @@ __all__ = [
     "match_bands",
     "open_scene",
     "predict",
+    "sample",
     "save_bundle",
 ]
 

@@ -8,6 +8,7 @@ so that `geoseg --help` answers at once.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import tempfile
@@ -22,6 +23,9 @@ import click
 from geoseg.errors import GeosegError, InputError
 
 if TYPE_CHECKING:
+    from geoseg.accuracy.design import Design
+    from geoseg.accuracy.estimate import Estimate
+    from geoseg.accuracy.judgement import Judgement
     from geoseg.model.bundle import Bundle
     from geoseg.prediction import Prediction
     from geoseg.raster.source import Header
@@ -229,6 +233,113 @@ def info(target: str, as_json: bool) -> None:
     click.echo(json.dumps(facts) if as_json else _table(facts))
 
 
+@cli.command()
+@click.argument("classes", metavar="MAP")
+@click.option(
+    "-o", "--output", default="samples.gpkg", show_default=True, help="GeoPackage to write."
+)
+@click.option(
+    "--design",
+    type=click.Choice(["stratified", "simple", "systematic"]),
+    default="stratified",
+    show_default=True,
+    help="From each stratum by itself, from the whole map, or on a grid with a random start.",
+)
+@click.option("--strata", metavar="RASTER", help="Strata. Default: the map's classes.")
+@click.option("-n", "--size", type=int, metavar="N", help="Samples in all.")
+@click.option(
+    "--standard-error",
+    type=float,
+    metavar="S",
+    help="Instead of a size: the standard error wanted for overall accuracy. Default: 0.02.",
+)
+@click.option(
+    "--expected",
+    metavar="U|NAME=U,...",
+    help="User's accuracies to expect, for the size. Default: 0.8.",
+)
+@click.option(
+    "--allocation",
+    type=click.Choice(["proportional", "equal", "minimum"]),
+    default="minimum",
+    show_default=True,
+    help="How samples are shared out: by size, equally, or by size with a minimum.",
+)
+@click.option("--minimum", type=int, metavar="N", help="Samples of a rare stratum at least.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another draws another.")
+@click.option("--plot", "plot_px", type=int, metavar="PX", help="Squares instead of points.")
+@click.option("--scene", metavar="RASTER", help="Cut a picture of it around each sample.")
+@click.option("--chip", "chip_px", type=int, default=65, metavar="PX", help="Its side.")
+@click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print the design as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
+def sample(classes: str, expected: str | None, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Draw places of a map to label, so that its accuracy and areas can be estimated.
+
+    Open the GeoPackage in QGIS, fill in the field reference, then run geoseg accuracy.
+    """
+    from geoseg.sampling import sample as draw_sample
+
+    drawn = draw_sample(classes, expected=_expectations(expected), **options)
+    if as_json:
+        files = {what: str(path) for what, path in drawn.files.items()}
+        click.echo(json.dumps({**drawn.design.to_dict(), "files": files}))
+    elif not quiet:
+        _print_design(drawn.design)
+        for path in drawn.files.values():
+            click.echo(f"  {path}")
+
+
+@cli.command()
+@click.argument("classes", metavar="MAP")
+@click.argument("reference", metavar="SAMPLES|POLYGONS|RASTER")
+@click.option("-o", "--output", default=".", metavar="DIR", help="Folder for the report.")
+@click.option(
+    "--reference-field",
+    default="reference",
+    show_default=True,
+    metavar="NAME",
+    help="The field that holds the reference class.",
+)
+@click.option(
+    "--design",
+    type=click.Choice(["stratified", "simple"]),
+    help="Say how samples that carry no design were drawn: within the map's classes, or anywhere.",
+)
+@click.option(
+    "--merge", multiple=True, metavar="A+B", help="Put strata together that have too few samples."
+)
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of intervals.")
+@click.option("--force", is_flag=True, help="Judge another map than the sample was drawn from.")
+@click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
+def accuracy(
+    classes: str,
+    reference: str,
+    merge: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Say how accurate a map is, and how much there is of each class, with intervals.
+
+    Labelled samples give estimates; polygons or a raster, a census of the ground they cover.
+    """
+    from geoseg.accuracy.report import to_dict
+    from geoseg.assessment import assess_accuracy
+
+    groups = [tuple(each.split("+")) for each in merge]
+    assessment = assess_accuracy(classes, reference, merge=groups, **options)
+    if as_json:
+        files = {what: str(path) for what, path in assessment.files.items()}
+        click.echo(json.dumps({**to_dict(assessment.judgement), "files": files}))
+    elif not quiet:
+        _print_judgement(assessment.judgement)
+        for path in assessment.files.values():
+            click.echo(f"  {path}")
+
+
 def _failure_status(error: Exception) -> int:
     """Say why a scene failed; a bug with its traceback, but the next scene has its turn."""
     if isinstance(error, GeosegError):
@@ -282,6 +393,59 @@ def _print_prediction(prediction: Prediction) -> None:
     for path in prediction.files.values():
         if not path.name.endswith(".aux.xml"):
             click.echo(f"  {path}")
+
+
+def _expectations(text: str | None) -> float | dict[str, float] | None:
+    """What --expected says: one accuracy for all strata, or by name."""
+    if text is None:
+        return None
+    try:
+        if "=" not in text:
+            return float(text)
+        pairs = (each.rsplit("=", 1) for each in text.split(","))
+        return {name.strip(): float(value) for name, value in pairs}
+    except ValueError as error:
+        raise InputError(f"--expected {text!r} is neither 0.8 nor water=0.9,trees=0.7") from error
+
+
+def _print_design(design: Design) -> None:
+    click.echo(f"{design.map_name}: {design.samples} samples, {design.kind}, seed {design.seed}")
+    if design.size_from not in (None, "given"):
+        click.echo(f"  size: from {design.size_from}", err=True)
+    for stratum, weight in zip(design.strata, design.weights, strict=True):
+        click.echo(f"  {stratum.name:<20}{stratum.samples:>7} of {stratum.pixels:>12,} px"
+                   f"{weight:>9.1%}")  # fmt: skip
+
+
+def _print_judgement(judgement: Judgement) -> None:
+    from geoseg.accuracy.report import OVERALL, title
+
+    figures, unit = judgement.figures, judgement.area_unit
+    click.echo(f"{title(judgement)}: {OVERALL[judgement.kind]} {_spread(figures.overall, 100)} %")
+    for note in judgement.notes:
+        click.echo(f"  note: {note}", err=True)
+    shown, heads = 3, ("user's", "producer's", f"area, {unit}")
+    if judgement.kind == "agreement":  # neither accuracies nor areas
+        shown, heads = 2, ("of mapped", "of labelled", "")
+    rows = {"": heads}
+    for each in figures.classes:
+        cells = (_spread(each.users, 100), _spread(each.producers, 100), _spread(each.area, 1))
+        rows[each.name] = cells
+    wide = [max(len(cells[i]) for cells in rows.values()) for i in range(shown)]
+    for name, cells in rows.items():
+        told = "".join(f"  {cell:>{w}}" for cell, w in zip(cells, wide, strict=False))
+        click.echo(f"  {name:<20}{told}")
+    if judgement.kind == "estimate":
+        click.echo("  value ± standard error", err=True)
+
+
+def _spread(figure: Estimate, scale: float) -> str:
+    """A figure and its standard error, where there is one."""
+    if math.isnan(figure.value):
+        return "-"
+    told = f"{figure.value * scale:,.1f}"
+    known = not math.isnan(figure.standard_error) and figure.low < figure.high
+    return f"{told} ± {figure.standard_error * scale:,.1f}" if known else told
 
 
 def _card_facts(bundle: Bundle) -> dict[str, Any]:

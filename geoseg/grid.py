@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from rasterio.crs import CRS
 from geoseg.errors import GridError
 
 __all__ = ["Grid", "Window"]
+
+Floats: TypeAlias = npt.NDArray[np.float64]
 
 NODE_SPACING_M = 5_000.0
 """Cell areas are computed this far apart and interpolated: relative error below 1e-7."""
@@ -211,6 +214,16 @@ class Grid:
         """(left, bottom, right, top) of all corners."""
         xs, ys = zip(*self.corners, strict=True)
         return min(xs), min(ys), max(xs), max(ys)
+
+    def to_map(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
+        """(x, y) in the CRS of places in pixels from the first corner."""
+        t = self.transform
+        return t.a * cols + t.b * rows + t.c, t.d * cols + t.e * rows + t.f
+
+    def to_pixels(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """(column, row), in pixels from the first corner, of places in the CRS."""
+        t = ~self.transform
+        return t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f
 
     @property
     def gsd_m(self) -> float | None:

@@ -48,19 +48,28 @@ class Staging:
         note.replace(self.folder / COMMIT)
         for name in stale:
             (self.destination / name).unlink(missing_ok=True)
+        for name in names:
+            if self.path(name).is_dir() and (self.destination / name).is_dir():
+                shutil.rmtree(self.destination / name)  # a rename replaces no full folder
         return [self.path(name).replace(self.destination / name) for name in names]
 
 
 @contextmanager
 def staged(
-    destination: Path, key: str, names: Sequence[str], *, overwrite: bool = False
+    destination: Path,
+    key: str,
+    names: Sequence[str],
+    *,
+    folders: Sequence[str] = (),
+    overwrite: bool = False,
 ) -> Iterator[Staging]:
     """Open a staging folder for the results `names` in the folder `destination`.
 
     Args:
         destination: the folder of the results; made when missing, its parents too.
         key: what the results have in common; two runs of one key exclude each other.
-        names: the final file names.
+        names: the final names.
+        folders: which of them are folders.
         overwrite: replace results that exist.
 
     Raises:
@@ -76,7 +85,7 @@ def staged(
         _remove_empty(made)
         raise
     try:
-        _refuse_existing(folder, destination, names, overwrite)
+        _refuse_existing(folder, destination, names, folders, overwrite)
         _clear(folder)
         yield Staging(folder, destination)
     except OSError as error:
@@ -111,7 +120,11 @@ def _lock(folder: Path, lock: FileLock, key: str) -> None:
 
 
 def _refuse_existing(
-    folder: Path, destination: Path, names: Sequence[str], overwrite: bool
+    folder: Path,
+    destination: Path,
+    names: Sequence[str],
+    folders: Sequence[str],
+    overwrite: bool,
 ) -> None:
     try:
         interrupted = json.loads((folder / COMMIT).read_text(encoding="utf-8"))
@@ -119,8 +132,9 @@ def _refuse_existing(
         interrupted = []
     existing = [n for n in names if n not in interrupted and (destination / n).exists()]
     for name in existing:
-        if (destination / name).is_dir():
-            raise InputError(f"{destination / name} is a folder; results cannot replace it")
+        if (destination / name).is_dir() != (name in folders):
+            kind = "a file" if name in folders else "a folder"
+            raise InputError(f"{destination / name} is {kind}; results cannot replace it")
     if existing and not overwrite:
         more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
         raise InputError(

@@ -59,6 +59,16 @@ class AreaCount:
         return int(self._pixels[:NODATA].sum())
 
     @property
+    def pixels_by_code(self) -> npt.NDArray[np.int64]:
+        """(256,), pixels of each code; the last have no data."""
+        return self._pixels.copy()
+
+    @property
+    def hectares_by_code(self) -> npt.NDArray[np.float64] | None:
+        """(256,), true area of each code; None when the map has no CRS."""
+        return None if self._grid.crs is None else self._square_metres / 1e4
+
+    @property
     def valid_share(self) -> float:
         """Pixels that have data, of all that were counted."""
         return self.valid_pixels / max(1, int(self._pixels.sum()))

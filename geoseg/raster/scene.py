@@ -193,6 +193,10 @@ def open_scene(
         source = source_of_array(scene)
     try:
         header = source.header
+        if "palette" in header.colours:
+            raise SceneError(
+                f"{header.name} holds palette colours, not measurements; give the scene itself"
+            )
         told = parse_bands(reading.bands) if isinstance(reading.bands, str) else reading.bands
         match = match_bands(
             bands,

@@ -254,13 +254,9 @@ def _has_mask_band(dataset: Any) -> bool:
 def _check_size(path: str, dataset: Any, max_pixels: int) -> None:
     if dataset.count == 0:
         raise SceneError(f"{path} holds no bands; if it is a container, give one of its rasters")
-    for dtype, colour in zip(dataset.dtypes, dataset.colorinterp, strict=True):
+    for dtype in dataset.dtypes:
         if np.dtype(dtype).kind not in "uif":
             raise SceneError(f"{path} holds {dtype} values; expected integers or floats")
-        if colour is ColorInterp.palette:
-            raise SceneError(
-                f"{path} holds palette colours, not measurements; give the scene itself"
-            )
     if dataset.crs is None and dataset.gcps[0]:
         raise SceneError(f"{path} is placed by ground control points; warp it first with gdalwarp")
     if dataset.height * dataset.width > max_pixels:
