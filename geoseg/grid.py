@@ -252,7 +252,23 @@ class Grid:
         """
         if self.crs is None:
             return None
-        return _cell_areas(self.crs.to_wkt(), self.transform, rows, cols)
+        (east_col, north_col), (east_row, north_row) = _cell_axes(
+            self.crs.to_wkt(), self.transform, rows, cols
+        )
+        return np.asarray(np.abs(east_col * north_row - east_row * north_col))
+
+    def cell_axes_m_at(
+        self, rows: npt.NDArray[np.float64], cols: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64] | None:
+        """How far one column and one row lead on the ground, at each (row, column) in pixels.
+
+        Returns:
+            Metres, (2, 2, ...): first the step across, then the step down, each east and north;
+            None when there is no CRS.
+        """
+        if self.crs is None:
+            return None
+        return _cell_axes(self.crs.to_wkt(), self.transform, rows, cols)
 
     def _node_spacing_px(self) -> int:
         area = self.cell_area_m2_at(np.array(self.height / 2), np.array(self.width / 2))
@@ -272,10 +288,13 @@ def _nodes(
     return nodes, at, place - at
 
 
-def _cell_areas(
+def _cell_axes(
     wkt: str, transform: Affine, row: npt.NDArray[np.float64], col: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """The Jacobian of (column, row) -> (longitude, latitude) times the ellipsoid's element."""
+    """The derivatives of (longitude, latitude) by column and row, in metres on the ellipsoid.
+
+    Their determinant is the Jacobian times the ellipsoid's element of area M N cos(latitude).
+    """
     to_geodetic, semi_major, e2 = _geodetic(wkt)
     half = 0.5
 
@@ -288,11 +307,16 @@ def _cell_areas(
     turn = 2 * math.pi
     dlon_dcol = (east[0] - west[0] + math.pi) % turn - math.pi  # across the antimeridian too
     dlon_drow = (south[0] - north[0] + math.pi) % turn - math.pi
-    jacobian = np.abs(dlon_dcol * (south[1] - north[1]) - dlon_drow * (east[1] - west[1]))
     latitude = (north[1] + south[1]) / 2
     curvature = 1 - e2 * np.sin(latitude) ** 2
-    element = semi_major**2 * (1 - e2) * np.cos(latitude) / curvature**2
-    return np.asarray(jacobian * element)
+    per_lon = semi_major * np.cos(latitude) / np.sqrt(curvature)
+    per_lat = semi_major * (1 - e2) / curvature**1.5
+    return np.array(
+        [
+            [dlon_dcol * per_lon, (east[1] - west[1]) * per_lat],
+            [dlon_drow * per_lon, (south[1] - north[1]) * per_lat],
+        ]
+    )
 
 
 def _radians(

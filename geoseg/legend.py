@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 from geoseg.errors import LegendError
 
-__all__ = ["NODATA", "UNCERTAIN", "Legend", "LegendClass"]
+__all__ = ["NODATA", "NO_CLASS", "UNCERTAIN", "Legend", "LegendClass"]
 
 NODATA = 255
 """The code of pixels without data in every class raster."""
+
+NO_CLASS = -(2**31)
+"""Stands for no data where class codes are 32-bit numbers, whatever the raster says it with."""
 
 UNCERTAIN = 254
 """The code kept for pixels that a model declines to name."""

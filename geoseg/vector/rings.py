@@ -1,0 +1,337 @@
+"""Borders to polygons: rings put together patch by patch, written as well-known binary.
+
+Around a patch, its borders follow each other from node to node with the patch on their left.
+Where a patch meets itself across a corner, two of its borders begin at one node; turning right
+there keeps what lies beyond the corner in rings of its own, so that no ring touches itself and
+holes touch at single points only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from affine import Affine
+
+from geoseg.vector.borders import UNITS, Borders
+from geoseg.vector.compiled import compiled
+from geoseg.vector.ground import Ground
+
+__all__ = ["Outlines", "outline_patches"]
+
+MAX_BYTES = 2**31 - 1
+"""Outlines made together must not hold more: Arrow counts a column's bytes in 32 bits."""
+
+RING_BYTES, VERTEX_BYTES, POLYGON_BYTES = 4, 16, 9
+
+
+@dataclass(frozen=True, slots=True)
+class Outlines:
+    """Polygons of some patches, in order."""
+
+    wkb: npt.NDArray[np.uint8]
+    """All polygons, little-endian well-known binary, in map coordinates."""
+    offsets: npt.NDArray[np.int64]
+    """(N + 1,): polygon n lies in wkb[offsets[n] : offsets[n + 1]]."""
+    perimeters: npt.NDArray[np.float64]
+    """(N,): length of all rings on the ground, metres (pixels, when the map has no CRS)."""
+
+
+def outline_patches(
+    borders: Borders,
+    patches: npt.NDArray[np.intp],
+    label_count: int,
+    transform: Affine,
+    ground: Ground,
+    *,
+    smooth: bool,
+) -> Outlines:
+    """Put the polygons of finished patches together.
+
+    Args:
+        borders: at least all of theirs, with vertices in 1/32 pixel.
+        patches: (N,), the labels of the patches, ascending.
+        label_count: labels are smaller than this.
+        transform: from (column, row) to map coordinates.
+        ground: gives lengths.
+        smooth: cut corners at a quarter of the lines to the next vertices.
+    """
+    place = np.full(label_count + 1, -1, np.int64)  # one more: NO_PATCH finds -1 there
+    place[patches] = np.arange(len(patches))
+    halves = _halves(borders, place)
+    size = _byte_bound(borders, halves, len(patches), smooth)
+    wkb = np.empty(size, np.uint8)
+    offsets = np.zeros(len(patches) + 1, np.int64)
+    perimeters = np.zeros(len(patches), np.float64)
+    _write_polygons(
+        borders.xy, borders.starts, borders.fixed, *halves, smooth,
+        np.array(transform[:6]), np.array(ground.spacing), ground.metric,
+        wkb, offsets, perimeters,
+    )  # fmt: skip
+    return Outlines(wkb[: offsets[-1]].copy(), offsets, perimeters)
+
+
+def _halves(borders: Borders, place: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+    """Borders as their patches see them, by patch and then by start.
+
+    Returns:
+        (M,) each: place of the patch; border; 1 where it is walked backwards; key of the first
+        vertex, key of the last; directions of travel at the start and at the end.
+    """
+    count = len(borders.sides)
+    xy = borders.xy.astype(np.int64)
+    first, last = xy[borders.starts[:-1]], xy[borders.starts[1:] - 1]
+    wide = int(xy[:, 0].max(initial=0)) + 1
+    ends = np.stack((first[:, 1] * wide + first[:, 0], last[:, 1] * wide + last[:, 0]))
+    start_ways, end_ways = borders.ways.T.astype(np.int64)
+    columns = (
+        np.concatenate((place[borders.sides[:, 0]], place[borders.sides[:, 1]])),
+        np.tile(np.arange(count), 2),
+        np.repeat(np.arange(2), count),
+        np.concatenate((ends[0], ends[1])),
+        np.concatenate((ends[1], ends[0])),
+        np.concatenate((start_ways, (end_ways + 2) % 4)),
+        np.concatenate((end_ways, (start_ways + 2) % 4)),
+    )
+    wanted = np.flatnonzero(columns[0] >= 0)
+    order = wanted[np.lexsort((columns[3][wanted], columns[0][wanted]))]
+    return tuple(column[order] for column in columns)
+
+
+def _byte_bound(
+    borders: Borders, halves: tuple[npt.NDArray[np.int64], ...], count: int, smooth: bool
+) -> int:
+    vertices = int(np.diff(borders.starts)[halves[1]].sum()) * (2 if smooth else 1)
+    rings = len(halves[0])
+    return POLYGON_BYTES * count + (RING_BYTES + VERTEX_BYTES) * rings + VERTEX_BYTES * vertices
+
+
+@compiled
+def _follower(
+    half: int,
+    stop: int,
+    begin: int,
+    starts: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
+    start_ways: npt.NDArray[np.int64],
+    end_ways: npt.NDArray[np.int64],
+) -> int:
+    """The half in [begin, stop) that goes on where `half` ends."""
+    key = ends[half]
+    low, high = begin, stop
+    while low < high:
+        middle = (low + high) // 2
+        if starts[middle] < key:
+            low = middle + 1
+        else:
+            high = middle
+    if low + 1 < stop and starts[low + 1] == key:
+        right_turn = (end_ways[half] + 1) & 3
+        if start_ways[low] != right_turn:
+            return low + 1
+    return low
+
+
+@compiled
+def _add_border(
+    xy: npt.NDArray[np.int32],
+    begin: int,
+    end: int,
+    backwards: bool,
+    fixed: bool,
+    ring: npt.NDArray[np.int64],
+    size: int,
+) -> int:
+    """Add a border's vertices but the last to a ring of (x, y, kept); return the ring's size."""
+    for k in range(end - begin - 1):
+        at = end - 1 - k if backwards else begin + k
+        x, y = xy[at, 0], xy[at, 1]
+        ring[size, 0], ring[size, 1] = x, y
+        node = k == 0 and x % UNITS == 0 and y % UNITS == 0
+        ring[size, 2] = 2 if node else 1 if fixed else 0
+        size += 1
+    return size
+
+
+@compiled
+def _cut_corners(
+    ring: npt.NDArray[np.int64], size: int, target: npt.NDArray[np.int64]
+) -> int:
+    """Chaikin's corner cutting, once; vertices that are kept stay. Returns the new size."""
+    count = 0
+    for k in range(size):
+        x, y, kept = ring[k, 0], ring[k, 1], ring[k, 2]
+        if kept:
+            target[count, 0], target[count, 1], target[count, 2] = x, y, kept
+            count += 1
+            continue
+        for other in (k - 1 if k else size - 1, k + 1 if k + 1 < size else 0):
+            target[count, 0] = (ring[other, 0] + 3 * x) // 4
+            target[count, 1] = (ring[other, 1] + 3 * y) // 4
+            target[count, 2] = 0
+            count += 1
+    return count
+
+
+@compiled
+def _straighten(
+    ring: npt.NDArray[np.int64], size: int, target: npt.NDArray[np.int64]
+) -> int:
+    """Leave out what lies on the line between its neighbours, but no node."""
+    count = 0
+    for k in range(size):
+        before, after = (k - 1 if k else size - 1), (k + 1 if k + 1 < size else 0)
+        x, y = ring[k, 0], ring[k, 1]
+        across = (x - ring[before, 0]) * (ring[after, 1] - y)
+        if ring[k, 2] == 2 or across != (y - ring[before, 1]) * (ring[after, 0] - x):
+            target[count] = ring[k]
+            count += 1
+    return count
+
+
+@compiled
+def _double_area(ring: npt.NDArray[np.int64], size: int) -> int:
+    """Twice the signed area, negative for shells: rows count downwards."""
+    total = 0
+    for k in range(size):
+        after = k + 1 if k + 1 < size else 0
+        total += ring[k, 0] * ring[after, 1] - ring[after, 0] * ring[k, 1]
+    return total
+
+
+@compiled
+def _length(
+    ring: npt.NDArray[np.int64],
+    size: int,
+    spacing: npt.NDArray[np.float64],
+    metric: npt.NDArray[np.float64],
+) -> float:
+    """The length on the ground, each line by the metric at its middle."""
+    total = 0.0
+    for k in range(size):
+        after = k + 1 if k + 1 < size else 0
+        dc, dr = (ring[after, 0] - ring[k, 0]) / UNITS, (ring[after, 1] - ring[k, 1]) / UNITS
+        row = ((ring[after, 1] + ring[k, 1]) / (2 * UNITS) - 0.5) / spacing[0]
+        col = ((ring[after, 0] + ring[k, 0]) / (2 * UNITS) - 0.5) / spacing[1]
+        i = min(max(int(row), 0), metric.shape[0] - 2)
+        j = min(max(int(col), 0), metric.shape[1] - 2)
+        v, u = row - i, col - j
+        square = 0.0
+        for part, weight in ((0, dc * dc), (1, 2 * dc * dr), (2, dr * dr)):
+            upper = metric[i, j, part] * (1 - u) + metric[i, j + 1, part] * u
+            lower = metric[i + 1, j, part] * (1 - u) + metric[i + 1, j + 1, part] * u
+            square += weight * (upper * (1 - v) + lower * v)
+        total += np.sqrt(max(square, 0.0))
+    return total
+
+
+@compiled
+def _put_number(wkb: npt.NDArray[np.uint8], at: int, number: int) -> int:
+    """Write 32 bits, little-endian."""
+    for k in range(4):
+        wkb[at + k] = (number >> (8 * k)) & 255
+    return at + 4
+
+
+@compiled
+def _put_ring(
+    ring: npt.NDArray[np.int64],
+    size: int,
+    transform: npt.NDArray[np.float64],
+    wkb: npt.NDArray[np.uint8],
+    at: int,
+) -> int:
+    """Write a ring in map coordinates, closed, its inside on the left; return where it ends."""
+    at = _put_number(wkb, at, size + 1)
+    point = np.empty(2, np.float64)
+    octets = point.view(np.uint8)
+    a, b, c, d, e, f = transform
+    mirrored = a * e - b * d > 0
+    for k in range(size + 1):
+        n = (size - k if mirrored else k) % size
+        col, row = ring[n, 0] / UNITS, ring[n, 1] / UNITS
+        point[0], point[1] = a * col + b * row + c, d * col + e * row + f
+        for octet in range(16):
+            wkb[at + octet] = octets[octet]
+        at += 16
+    return at
+
+
+@compiled
+def _write_polygons(
+    xy: npt.NDArray[np.int32],
+    border_starts: npt.NDArray[np.int64],
+    fixed: npt.NDArray[np.bool_],
+    places: npt.NDArray[np.int64],
+    borders: npt.NDArray[np.int64],
+    backwards: npt.NDArray[np.int64],
+    starts: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
+    start_ways: npt.NDArray[np.int64],
+    end_ways: npt.NDArray[np.int64],
+    smooth: bool,
+    transform: npt.NDArray[np.float64],
+    spacing: npt.NDArray[np.float64],
+    metric: npt.NDArray[np.float64],
+    wkb: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+    perimeters: npt.NDArray[np.float64],
+) -> None:
+    """Walk each patch's rings; the shell goes first."""
+    longest, begin = 0, 0
+    passed = np.zeros(len(places), np.bool_)
+    vertices = np.zeros(len(perimeters), np.int64)
+    for half in range(len(places)):
+        vertices[places[half]] += border_starts[borders[half] + 1] - border_starts[borders[half]]
+    for count in vertices:
+        longest = max(longest, count)
+    ring = np.empty((longest, 3), np.int64)
+    cut = np.empty((2 * longest if smooth else 0, 3), np.int64)
+    line = np.empty((2 * longest if smooth else longest, 3), np.int64)
+    for place in range(len(perimeters)):
+        stop = begin
+        while stop < len(places) and places[stop] == place:
+            stop += 1
+        at = offsets[place]
+        wkb[at] = 1
+        at = _put_number(wkb, at + 1, 3)
+        count_at, rings, body = at, 0, at + 4
+        at = body
+        for first in range(begin, stop):
+            if passed[first]:
+                continue
+            size, half = 0, first
+            while not passed[half]:
+                passed[half] = True
+                border = borders[half]
+                size = _add_border(
+                    xy, border_starts[border], border_starts[border + 1],
+                    backwards[half] == 1, fixed[border], ring, size,
+                )  # fmt: skip
+                half = _follower(half, stop, begin, starts, ends, start_ways, end_ways)
+            shell = _double_area(ring, size) < 0
+            if smooth:
+                size = _cut_corners(ring, size, cut)
+                size = _straighten(cut, size, line)
+            else:
+                size = _straighten(ring, size, line)
+            perimeters[place] += _length(line, size, spacing, metric)
+            ring_at = at
+            at = _put_ring(line, size, transform, wkb, at)
+            if shell and ring_at > body:  # to the front, before the holes already written
+                _rotate(wkb, body, ring_at, at)
+            rings += 1
+        _put_number(wkb, count_at, rings)
+        offsets[place + 1] = at
+        begin = stop
+
+
+@compiled
+def _rotate(wkb: npt.NDArray[np.uint8], begin: int, middle: int, end: int) -> None:
+    """Bring [middle, end) before [begin, middle)."""
+    moved = wkb[middle:end].copy()
+    for k in range(middle - begin):
+        wkb[end - 1 - k] = wkb[middle - 1 - k]
+    for k in range(len(moved)):
+        wkb[begin + k] = moved[k]
