@@ -118,6 +118,17 @@ class RasterSource:
         mask = self._guarded(lambda d: d.read_masks(1, window=_rasterio(window)), window)
         return np.asarray(mask != 0)
 
+    def tags(self) -> dict[str, str]:
+        """The file's own metadata."""
+        return dict(self._dataset().tags())
+
+    def colour_table(self) -> dict[int, tuple[int, int, int, int]]:
+        """Red, green, blue and opacity of the first band's values, empty when it has none."""
+        try:
+            return dict(self._dataset().colormap(1))
+        except ValueError:  # so rasterio says that there is none
+            return {}
+
     def close(self) -> None:
         """See Source."""
         with self._guard:
