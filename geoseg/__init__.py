@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from geoseg.model.runtime import Model, load_model
     from geoseg.prediction import Prediction, predict
     from geoseg.raster.scene import Chip, Scene, open_scene
+    from geoseg.vectorization import Vectorization, vectorize
 
 _HOMES = {
     "geoseg.bands": ("match_bands",),
@@ -53,6 +54,7 @@ _HOMES = {
     "geoseg.model.runtime": ("Model", "load_model"),
     "geoseg.prediction": ("Prediction", "predict"),
     "geoseg.raster.scene": ("Chip", "Scene", "open_scene"),
+    "geoseg.vectorization": ("Vectorization", "vectorize"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -74,6 +76,7 @@ __all__ = [
     "Prediction",
     "Scene",
     "SceneError",
+    "Vectorization",
     "Window",
     "list_models",
     "load_bundle",
@@ -82,6 +85,7 @@ __all__ = [
     "open_scene",
     "predict",
     "save_bundle",
+    "vectorize",
 ]
 
 

@@ -7,6 +7,8 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import rasterio
+
 from geoseg.errors import InputError
 from geoseg.legend import Meanings
 from geoseg.outputs import staged
@@ -16,6 +18,11 @@ from geoseg.vector.layers import layer_file_names, write_layer
 from geoseg.vector.polygons import ClassStrip, Generalization, PolygonBatch, trace_polygons
 
 __all__ = ["Vectorization", "vectorize", "write_map_polygons"]
+
+
+BLOCK_CACHE_MB = 64
+"""GDAL keeps blocks that it has read, by default in a twentieth of all memory; strips are read
+once. Only counts where no raster was read before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +111,7 @@ def write_map_polygons(
         InputError: if the format cannot hold the map.
         OutputError: when the file cannot be written in full.
     """
-    with _opened(confidence, raster) as known:
+    with rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_MB), _opened(confidence, raster) as known:
         batches = _polygons(raster, known, generalization, classes)
         return write_layer(
             path, batches, meanings, raster.grid.crs, layer=layer, with_confidence=known is not None

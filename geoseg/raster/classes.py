@@ -105,7 +105,7 @@ class ConfidenceRaster:
     def read(self, window: Window) -> npt.NDArray[np.float32]:
         """Confidences in a window, NaN where unknown."""
         stored = self._source.read([1], window)[0]
-        confidence = (stored * self._scale + self._offset).astype(np.float32)
+        confidence = np.asarray(stored * self._scale + self._offset, np.float32)
         if self._nodata is not None:
             confidence[stored == self._nodata] = np.nan
         mask = self._source.read_mask(window)

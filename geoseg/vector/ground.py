@@ -61,8 +61,9 @@ class Ground:
     def lines(
         self, row: int, count: int
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-        """True areas on some rows: pixel (i, j) has lines[i, at[j]] * (1 - part[j]) + lines[i,
-        at[j] + 1] * part[j].
+        """True areas on some rows, at nodes and how to go on from them.
+
+        Pixel (i, j) has lines[i, at[j]] * (1 - part[j]) + lines[i, at[j] + 1] * part[j].
 
         Args:
             row: the first row.

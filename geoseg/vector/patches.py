@@ -8,6 +8,7 @@ that no table grows with the raster.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +25,8 @@ NO_PATCH = -1
 Labels = npt.NDArray[np.int32]
 
 
-@dataclass(frozen=True, slots=True)
-class PatchTable:
-    """What is known of patches. All arrays are (N,)."""
+class PatchTable(NamedTuple):
+    """What is known of patches, in a form that compiled loops take. All arrays are (N,)."""
 
     codes: npt.NDArray[np.int32]
     """Class codes."""
@@ -55,23 +55,13 @@ class PatchTable:
 
     def take(self, which: npt.NDArray[np.intp]) -> PatchTable:
         """The rows asked for."""
-        return PatchTable(*(column[which] for column in self._columns()))
+        return PatchTable(*cast("Any", [column[which] for column in self]))
 
     def extend(self, count: int) -> PatchTable:
         """The same rows, and new ones without a pixel up to `count`."""
         more = PatchTable.empty(count - len(self.codes))
-        pairs = zip(self._columns(), more._columns(), strict=True)
-        return PatchTable(*(np.concatenate(pair) for pair in pairs))
-
-    def _columns(self) -> tuple[npt.NDArray[np.generic], ...]:
-        return (
-            self.codes,
-            self.pixels,
-            self.areas,
-            self.confident,
-            self.confidence_sums,
-            self.confidence_minima,
-        )
+        pairs: Any = zip(self, more, strict=True)
+        return PatchTable(*cast("Any", [np.concatenate(pair) for pair in pairs]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +118,16 @@ class Labeller:
         resolve = resolve[:count].copy()
         _resolve_cells(cells, resolve)
         patches = self._open.extend(count)
-        _merge(resolve, known, *patches._columns())
-        _count_rows(codes, cells, confidence, *self._ground.lines(self._row, rows), *patches._columns())
+        _merge(resolve, known, patches)
+        lines = self._ground.lines(self._row, rows)
+        _count_rows(codes, cells, confidence, *lines, patches)
         is_open = np.zeros(count, np.bool_)
         if not last:
             below = cells[-1]
             is_open[below[below != NO_PATCH]] = True
         is_patch = resolve == np.arange(count)
         open_labels = np.flatnonzero(is_open)
-        strip = LabelledStrip(
-            cells, self._row, resolve, patches, is_patch & ~is_open, open_labels
-        )
+        strip = LabelledStrip(cells, self._row, resolve, patches, is_patch & ~is_open, open_labels)
         self._carry(strip, codes)
         return strip
 
@@ -160,9 +149,7 @@ def _find(parents: Labels, label: int) -> int:
 
 
 @compiled
-def _label_rows(
-    codes: npt.NDArray[np.int32], cells: Labels, parents: Labels, count: int
-) -> int:
+def _label_rows(codes: npt.NDArray[np.int32], cells: Labels, parents: Labels, count: int) -> int:
     """Label pixel by pixel; where two labels meet, the larger one's parent is the smaller one."""
     for i in range(1, codes.shape[0]):
         for j in range(codes.shape[1]):
@@ -197,54 +184,43 @@ def _resolve_cells(cells: Labels, parents: Labels) -> None:
 
 
 @compiled
-def _merge(
-    resolve: Labels,
-    known: int,
-    codes: npt.NDArray[np.int32],
-    pixels: npt.NDArray[np.int64],
-    areas: npt.NDArray[np.float64],
-    confident: npt.NDArray[np.int64],
-    sums: npt.NDArray[np.float64],
-    minima: npt.NDArray[np.float64],
-) -> None:
+def _merge(resolve: Labels, known: int, patches: PatchTable) -> None:
     """Add up the open patches that turned out to be one."""
     for label in range(known):
         patch = resolve[label]
         if patch != label:
-            pixels[patch] += pixels[label]
-            areas[patch] += areas[label]
-            confident[patch] += confident[label]
-            sums[patch] += sums[label]
-            minima[patch] = min(minima[patch], minima[label])
+            patches.pixels[patch] += patches.pixels[label]
+            patches.areas[patch] += patches.areas[label]
+            patches.confident[patch] += patches.confident[label]
+            patches.confidence_sums[patch] += patches.confidence_sums[label]
+            patches.confidence_minima[patch] = min(
+                patches.confidence_minima[patch], patches.confidence_minima[label]
+            )
 
 
 @compiled
 def _count_rows(
-    class_codes: npt.NDArray[np.int32],
+    codes: npt.NDArray[np.int32],
     cells: Labels,
     confidence: npt.NDArray[np.float32],
     lines: npt.NDArray[np.float64],
     cols: npt.NDArray[np.intp],
     parts: npt.NDArray[np.float64],
-    codes: npt.NDArray[np.int32],
-    pixels: npt.NDArray[np.int64],
-    areas: npt.NDArray[np.float64],
-    confident: npt.NDArray[np.int64],
-    sums: npt.NDArray[np.float64],
-    minima: npt.NDArray[np.float64],
+    patches: PatchTable,
 ) -> None:
     """Add pixels, true areas and confidences to their patches."""
-    rows, width = class_codes.shape
+    rows, width = codes.shape
     for i in range(rows):
         for j in range(width):
             patch = cells[i + 1, j + 1]
             if patch == NO_PATCH:
                 continue
             before, after = lines[i, cols[j]], lines[i, cols[j] + 1]
-            codes[patch] = class_codes[i, j]
-            pixels[patch] += 1
-            areas[patch] += before + (after - before) * parts[j]
+            patches.codes[patch] = codes[i, j]
+            patches.pixels[patch] += 1
+            patches.areas[patch] += before + (after - before) * parts[j]
             if confidence.size and not np.isnan(confidence[i, j]):
-                confident[patch] += 1
-                sums[patch] += confidence[i, j]
-                minima[patch] = min(minima[patch], confidence[i, j])
+                known = confidence[i, j]
+                patches.confident[patch] += 1
+                patches.confidence_sums[patch] += known
+                patches.confidence_minima[patch] = min(patches.confidence_minima[patch], known)

@@ -19,7 +19,7 @@ from geoseg.vector.borders import Borders, join, trace_borders
 from geoseg.vector.ground import Ground
 from geoseg.vector.patches import NO_PATCH, LabelledStrip, Labeller, PatchTable
 from geoseg.vector.rings import outline_patches
-from geoseg.vector.simplify import simplify_borders
+from geoseg.vector.simplify import MIDDLES_SHIFT_PX, simplify_borders
 
 __all__ = ["ClassStrip", "Generalization", "PolygonBatch", "trace_polygons"]
 
@@ -115,15 +115,21 @@ def trace_polygons(
                 smooth=generalization.line == "smooth",
             )  # fmt: skip
             table = labelled.patches.take(patches)
-            yield _batch(table, outlines.wkb, outlines.offsets, outlines.perimeters, with_confidence)
+            yield _batch(
+                table, outlines.wkb, outlines.offsets, outlines.perimeters, with_confidence
+            )
         borders = _still_needed(borders, labelled)
 
 
 def _borders(strip: LabelledStrip, generalization: Generalization, ground: Ground) -> Borders:
     line = generalization.line
     tolerance_px = generalization.tolerance_m / ground.longest_side_m
+    if tolerance_px and tolerance_px < MIDDLES_SHIFT_PX:
+        line = "outline"  # no step of a staircase can be left out
     borders = trace_borders(strip, middles=line != "outline", straighten=line != "smooth")
-    return simplify_borders(borders, tolerance_px) if tolerance_px else borders
+    if tolerance_px > MIDDLES_SHIFT_PX:
+        return simplify_borders(borders, tolerance_px - MIDDLES_SHIFT_PX)
+    return borders
 
 
 def _resolved(borders: Borders, strip: LabelledStrip) -> Borders:

@@ -9,6 +9,7 @@ holes touch at single points only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +21,32 @@ from geoseg.vector.ground import Ground
 
 __all__ = ["Outlines", "outline_patches"]
 
-MAX_BYTES = 2**31 - 1
-"""Outlines made together must not hold more: Arrow counts a column's bytes in 32 bits."""
+POLYGON = 3
+"""What well-known binary calls one."""
 
 RING_BYTES, VERTEX_BYTES, POLYGON_BYTES = 4, 16, 9
+
+
+Numbers = npt.NDArray[np.int64]
+
+
+class _Halves(NamedTuple):
+    """Borders as their patches see them, in a form that compiled loops take: (M,) each."""
+
+    places: Numbers
+    """Place of the patch among those asked for, ascending."""
+    borders: Numbers
+    """Which border."""
+    backwards: Numbers
+    """1 where the patch walks it from its end."""
+    starts: Numbers
+    """Key of the first vertex on that walk, ascending for each patch."""
+    ends: Numbers
+    """Key of the last vertex."""
+    start_ways: Numbers
+    """Direction of travel at the start."""
+    end_ways: Numbers
+    """Direction of travel at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +55,7 @@ class Outlines:
 
     wkb: npt.NDArray[np.uint8]
     """All polygons, little-endian well-known binary, in map coordinates."""
-    offsets: npt.NDArray[np.int64]
+    offsets: Numbers
     """(N + 1,): polygon n lies in wkb[offsets[n] : offsets[n + 1]]."""
     perimeters: npt.NDArray[np.float64]
     """(N,): length of all rings on the ground, metres (pixels, when the map has no CRS)."""
@@ -65,27 +88,22 @@ def outline_patches(
     offsets = np.zeros(len(patches) + 1, np.int64)
     perimeters = np.zeros(len(patches), np.float64)
     _write_polygons(
-        borders.xy, borders.starts, borders.fixed, *halves, smooth,
+        borders.xy, borders.starts, borders.fixed, halves, smooth,
         np.array(transform[:6]), np.array(ground.spacing), ground.metric,
         wkb, offsets, perimeters,
     )  # fmt: skip
     return Outlines(wkb[: offsets[-1]].copy(), offsets, perimeters)
 
 
-def _halves(borders: Borders, place: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
-    """Borders as their patches see them, by patch and then by start.
-
-    Returns:
-        (M,) each: place of the patch; border; 1 where it is walked backwards; key of the first
-        vertex, key of the last; directions of travel at the start and at the end.
-    """
+def _halves(borders: Borders, place: Numbers) -> _Halves:
+    """The borders of the patches that have a place, in both directions where both do."""
     count = len(borders.sides)
     xy = borders.xy.astype(np.int64)
     first, last = xy[borders.starts[:-1]], xy[borders.starts[1:] - 1]
     wide = int(xy[:, 0].max(initial=0)) + 1
     ends = np.stack((first[:, 1] * wide + first[:, 0], last[:, 1] * wide + last[:, 0]))
     start_ways, end_ways = borders.ways.T.astype(np.int64)
-    columns = (
+    both = _Halves(
         np.concatenate((place[borders.sides[:, 0]], place[borders.sides[:, 1]])),
         np.tile(np.arange(count), 2),
         np.repeat(np.arange(2), count),
@@ -94,31 +112,21 @@ def _halves(borders: Borders, place: npt.NDArray[np.int64]) -> tuple[npt.NDArray
         np.concatenate((start_ways, (end_ways + 2) % 4)),
         np.concatenate((end_ways, (start_ways + 2) % 4)),
     )
-    wanted = np.flatnonzero(columns[0] >= 0)
-    order = wanted[np.lexsort((columns[3][wanted], columns[0][wanted]))]
-    return tuple(column[order] for column in columns)
+    wanted = np.flatnonzero(both.places >= 0)
+    order = wanted[np.lexsort((both.starts[wanted], both.places[wanted]))]
+    return _Halves._make(column[order] for column in both)
 
 
-def _byte_bound(
-    borders: Borders, halves: tuple[npt.NDArray[np.int64], ...], count: int, smooth: bool
-) -> int:
-    vertices = int(np.diff(borders.starts)[halves[1]].sum()) * (2 if smooth else 1)
-    rings = len(halves[0])
+def _byte_bound(borders: Borders, halves: _Halves, count: int, smooth: bool) -> int:
+    vertices = int(np.diff(borders.starts)[halves.borders].sum()) * (2 if smooth else 1)
+    rings = len(halves.places)
     return POLYGON_BYTES * count + (RING_BYTES + VERTEX_BYTES) * rings + VERTEX_BYTES * vertices
 
 
 @compiled
-def _follower(
-    half: int,
-    stop: int,
-    begin: int,
-    starts: npt.NDArray[np.int64],
-    ends: npt.NDArray[np.int64],
-    start_ways: npt.NDArray[np.int64],
-    end_ways: npt.NDArray[np.int64],
-) -> int:
+def _follower(half: int, begin: int, stop: int, halves: _Halves) -> int:
     """The half in [begin, stop) that goes on where `half` ends."""
-    key = ends[half]
+    key, starts = halves.ends[half], halves.starts
     low, high = begin, stop
     while low < high:
         middle = (low + high) // 2
@@ -127,8 +135,8 @@ def _follower(
         else:
             high = middle
     if low + 1 < stop and starts[low + 1] == key:
-        right_turn = (end_ways[half] + 1) & 3
-        if start_ways[low] != right_turn:
+        right_turn = (halves.end_ways[half] + 1) & 3
+        if halves.start_ways[low] != right_turn:
             return low + 1
     return low
 
@@ -140,7 +148,7 @@ def _add_border(
     end: int,
     backwards: bool,
     fixed: bool,
-    ring: npt.NDArray[np.int64],
+    ring: Numbers,
     size: int,
 ) -> int:
     """Add a border's vertices but the last to a ring of (x, y, kept); return the ring's size."""
@@ -155,9 +163,7 @@ def _add_border(
 
 
 @compiled
-def _cut_corners(
-    ring: npt.NDArray[np.int64], size: int, target: npt.NDArray[np.int64]
-) -> int:
+def _cut_corners(ring: Numbers, size: int, target: Numbers) -> int:
     """Chaikin's corner cutting, once; vertices that are kept stay. Returns the new size."""
     count = 0
     for k in range(size):
@@ -175,9 +181,7 @@ def _cut_corners(
 
 
 @compiled
-def _straighten(
-    ring: npt.NDArray[np.int64], size: int, target: npt.NDArray[np.int64]
-) -> int:
+def _straighten(ring: Numbers, size: int, target: Numbers) -> int:
     """Leave out what lies on the line between its neighbours, but no node."""
     count = 0
     for k in range(size):
@@ -191,7 +195,7 @@ def _straighten(
 
 
 @compiled
-def _double_area(ring: npt.NDArray[np.int64], size: int) -> int:
+def _double_area(ring: Numbers, size: int) -> int:
     """Twice the signed area, negative for shells: rows count downwards."""
     total = 0
     for k in range(size):
@@ -202,7 +206,7 @@ def _double_area(ring: npt.NDArray[np.int64], size: int) -> int:
 
 @compiled
 def _length(
-    ring: npt.NDArray[np.int64],
+    ring: Numbers,
     size: int,
     spacing: npt.NDArray[np.float64],
     metric: npt.NDArray[np.float64],
@@ -236,7 +240,7 @@ def _put_number(wkb: npt.NDArray[np.uint8], at: int, number: int) -> int:
 
 @compiled
 def _put_ring(
-    ring: npt.NDArray[np.int64],
+    ring: Numbers,
     size: int,
     transform: npt.NDArray[np.float64],
     wkb: npt.NDArray[np.uint8],
@@ -259,44 +263,44 @@ def _put_ring(
 
 
 @compiled
+def _widest(border_starts: Numbers, halves: _Halves, count: int) -> int:
+    """The most vertices that one patch has, over all its rings."""
+    vertices = np.zeros(count, np.int64)
+    for half in range(len(halves.places)):
+        border = halves.borders[half]
+        vertices[halves.places[half]] += border_starts[border + 1] - border_starts[border]
+    return int(vertices.max()) if count else 0
+
+
+@compiled
 def _write_polygons(
     xy: npt.NDArray[np.int32],
-    border_starts: npt.NDArray[np.int64],
+    border_starts: Numbers,
     fixed: npt.NDArray[np.bool_],
-    places: npt.NDArray[np.int64],
-    borders: npt.NDArray[np.int64],
-    backwards: npt.NDArray[np.int64],
-    starts: npt.NDArray[np.int64],
-    ends: npt.NDArray[np.int64],
-    start_ways: npt.NDArray[np.int64],
-    end_ways: npt.NDArray[np.int64],
+    halves: _Halves,
     smooth: bool,
     transform: npt.NDArray[np.float64],
     spacing: npt.NDArray[np.float64],
     metric: npt.NDArray[np.float64],
     wkb: npt.NDArray[np.uint8],
-    offsets: npt.NDArray[np.int64],
+    offsets: Numbers,
     perimeters: npt.NDArray[np.float64],
 ) -> None:
     """Walk each patch's rings; the shell goes first."""
-    longest, begin = 0, 0
-    passed = np.zeros(len(places), np.bool_)
-    vertices = np.zeros(len(perimeters), np.int64)
-    for half in range(len(places)):
-        vertices[places[half]] += border_starts[borders[half] + 1] - border_starts[borders[half]]
-    for count in vertices:
-        longest = max(longest, count)
-    ring = np.empty((longest, 3), np.int64)
-    cut = np.empty((2 * longest if smooth else 0, 3), np.int64)
-    line = np.empty((2 * longest if smooth else longest, 3), np.int64)
+    widest = _widest(border_starts, halves, len(perimeters))
+    passed = np.zeros(len(halves.places), np.bool_)
+    ring = np.empty((widest, 3), np.int64)
+    cut = np.empty((2 * widest if smooth else 0, 3), np.int64)
+    line = np.empty((2 * widest if smooth else widest, 3), np.int64)
+    begin = 0
     for place in range(len(perimeters)):
         stop = begin
-        while stop < len(places) and places[stop] == place:
+        while stop < len(halves.places) and halves.places[stop] == place:
             stop += 1
         at = offsets[place]
-        wkb[at] = 1
-        at = _put_number(wkb, at + 1, 3)
-        count_at, rings, body = at, 0, at + 4
+        wkb[at] = 1  # little-endian
+        count_at = _put_number(wkb, at + 1, POLYGON)
+        rings, body = 0, count_at + 4
         at = body
         for first in range(begin, stop):
             if passed[first]:
@@ -304,21 +308,24 @@ def _write_polygons(
             size, half = 0, first
             while not passed[half]:
                 passed[half] = True
-                border = borders[half]
+                border = halves.borders[half]
                 size = _add_border(
-                    xy, border_starts[border], border_starts[border + 1],
-                    backwards[half] == 1, fixed[border], ring, size,
-                )  # fmt: skip
-                half = _follower(half, stop, begin, starts, ends, start_ways, end_ways)
+                    xy,
+                    border_starts[border],
+                    border_starts[border + 1],
+                    halves.backwards[half] == 1,
+                    fixed[border],
+                    ring,
+                    size,
+                )
+                half = _follower(half, begin, stop, halves)
             shell = _double_area(ring, size) < 0
             if smooth:
-                size = _cut_corners(ring, size, cut)
-                size = _straighten(cut, size, line)
+                size = _straighten(cut, _cut_corners(ring, size, cut), line)
             else:
                 size = _straighten(ring, size, line)
             perimeters[place] += _length(line, size, spacing, metric)
-            ring_at = at
-            at = _put_ring(line, size, transform, wkb, at)
+            ring_at, at = at, _put_ring(line, size, transform, wkb, at)
             if shell and ring_at > body:  # to the front, before the holes already written
                 _rotate(wkb, body, ring_at, at)
             rings += 1

@@ -42,9 +42,7 @@ class PolygonTable:
         self._with_confidence = with_confidence
         area, perimeter = ("area_m2", "perimeter_m") if in_metres else ("area_px", "perimeter_px")
         numbers = [area, perimeter] + ["conf_mean", "conf_min"] * with_confidence
-        wkb = pa.field(
-            GEOMETRY, pa.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"}
-        )
+        wkb = pa.field(GEOMETRY, pa.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"})
         self.schema = pa.schema(
             [
                 pa.field("class_id", pa.int32()),
