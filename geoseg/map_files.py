@@ -133,16 +133,13 @@ class MapFiles:
         return summary
 
     def _write_polygons(self) -> None:
-        from geoseg.vectorization import write_map_polygons  # its libraries cost over a second
+        from geoseg.vectorization import MapPolygons  # its libraries cost over a second
 
         with closing(ClassRaster(self._paths["classes"])) as raster:
-            write_map_polygons(
-                self._paths["polygons"],
-                raster,
-                Meanings.of(self._legend),
-                layer=f"{self._stem}_polygons",
-                confidence=self._paths.get("confidence"),
+            polygons = MapPolygons(
+                raster, Meanings.of(self._legend), confidence=self._paths.get("confidence")
             )
+            polygons.write_file(self._paths["polygons"], layer=f"{self._stem}_polygons")
 
     def _summary(self) -> dict[str, Any]:
         scene, model, grid = self._scene, self._model, self._scene.grid

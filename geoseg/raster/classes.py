@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -16,7 +17,7 @@ from geoseg.grid import Grid, Window
 from geoseg.legend import NO_CLASS, Meanings
 from geoseg.raster.source import MAX_PIXELS, RasterSource
 
-__all__ = ["ClassRaster", "ConfidenceRaster", "read_meanings", "read_strips"]
+__all__ = ["ClassRaster", "ConfidenceRaster", "read_strips"]
 
 MAX_STRIP_PX = 1 << 23
 STRIP_ROWS = 512
@@ -57,6 +58,23 @@ class ClassRaster:
             )
         self.nodata = header.nodata[0] if nodata is None else nodata
         """The value that stands for no data, None when there is none."""
+        self.dtype = header.dtype
+        """Type of the stored values."""
+        self.colours = self._source.colour_table()
+        """Red, green, blue and opacity by stored value, empty when there are none."""
+        self.tags = self._source.tags()
+        """The file's own metadata."""
+
+    @property
+    def meanings(self) -> Meanings:
+        """What the file says of its codes: geoseg's own tag, else GDAL's category names."""
+        names = _told_names(self.tags.get("GEOSEG_LEGEND")) or _category_names(self.path)
+        colours = {
+            code: f"#{red:02x}{green:02x}{blue:02x}"
+            for code, (red, green, blue, _) in self.colours.items()
+            if code in names or not names
+        }
+        return Meanings(names, colours)
 
     def read(self, window: Window) -> npt.NDArray[np.int32]:
         """Class codes in a window, NO_CLASS where there is no data."""
@@ -70,6 +88,18 @@ class ClassRaster:
         if mask is not None:
             codes[~mask] = NO_CLASS
         return codes
+
+    def stored(self, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.integer[Any]]:
+        """Class codes as this file stores them.
+
+        Raises:
+            SceneError: if pixels have no data and the file has no value for that.
+        """
+        missing = codes == NO_CLASS
+        if self.nodata is None and missing.any():
+            raise SceneError(f"{self.path.name} has no nodata value; choose one with --nodata")
+        filled = np.where(missing, 0 if self.nodata is None else int(self.nodata), codes)
+        return filled.astype(self.dtype)
 
     def close(self) -> None:
         """Give back what was opened."""
@@ -143,26 +173,6 @@ def read_strips(
             if following is not None:
                 ahead = reader.submit(read, following)
             yield window, *strip
-
-
-def read_meanings(path: Path) -> Meanings:
-    """What a class raster says of its codes: geoseg's own tag, else GDAL's category names.
-
-    Raises:
-        SceneError: if the file cannot be opened.
-    """
-    source = RasterSource(path)
-    try:
-        tags, table = source.tags(), source.colour_table()
-    finally:
-        source.close()
-    names = _told_names(tags.get("GEOSEG_LEGEND")) or _category_names(path)
-    colours = {
-        code: f"#{red:02x}{green:02x}{blue:02x}"
-        for code, (red, green, blue, _) in table.items()
-        if code in names or not names
-    }
-    return Meanings(names, colours)
 
 
 def _told_names(text: str | None) -> dict[int, str]:

@@ -21,6 +21,7 @@ from rasterio.windows import Window as RasterioWindow
 from geoseg.errors import OutputError
 from geoseg.grid import Grid, Window
 from geoseg.legend import NODATA, UNCERTAIN, Legend
+from geoseg.raster.classes import ClassRaster
 
 __all__ = ["MapWriter", "write_category_names"]
 
@@ -42,6 +43,7 @@ class MapWriter:
         legend: give the single band the legend's colours; overviews then take the commonest
             class, else the mean.
         scale: physical value = stored value * scale.
+        like: take type, nodata, colours and tags from this class raster instead.
 
     Raises:
         OutputError: when the file cannot be written in full.
@@ -56,17 +58,24 @@ class MapWriter:
         tags: Mapping[str, str],
         legend: Legend | None = None,
         scale: float | None = None,
+        like: ClassRaster | None = None,
     ) -> None:
         self._path = path
         self._grid = grid
         self._strips = path.with_name(f"{path.name}.strips")
-        self._overviews: Literal["MODE", "AVERAGE"] = "MODE" if legend else "AVERAGE"
+        self._overviews: Literal["MODE", "AVERAGE"] = "MODE" if legend or like else "AVERAGE"
         self._checksums = [0] * len(descriptions)
         with _writing(path):
-            self._dataset = rasterio.open(self._strips, "w", **_profile(grid, len(descriptions)))
+            profile = _profile(grid, len(descriptions))
+            if like is not None:
+                profile |= {"dtype": like.dtype, "nodata": like.nodata}
+            self._dataset = rasterio.open(self._strips, "w", **profile)
             _describe(self._dataset, descriptions, tags, legend, scale)
+            if like is not None and like.colours:
+                self._dataset.colorinterp = [ColorInterp.palette]
+                self._dataset.write_colormap(1, like.colours)
 
-    def write(self, window: Window, bands: npt.NDArray[np.uint8]) -> None:
+    def write(self, window: Window, bands: npt.NDArray[np.integer[Any]]) -> None:
         """Write finished rows, (C, H, W); strips come top to bottom."""
         with _writing(self._path):
             place = RasterioWindow(window.col, window.row, window.width, window.height)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +15,6 @@ from rasterio.crs import CRS
 from geoseg.errors import GeosegError, InputError, OutputError
 from geoseg.legend import Meanings
 from geoseg.vector.geoparquet import write_geoparquet
-from geoseg.vector.polygons import PolygonBatch
 from geoseg.vector.styles import add_layer_style, qgis_style
 from geoseg.vector.tables import GEOMETRY, PolygonTable
 
@@ -39,7 +38,7 @@ MAX_SHAPEFILE_BYTES = 2**31 - 1
 """What programs that count a Shapefile's bytes in 32 bits can read."""
 
 SHAPE_HEADER_BYTES, SHAPE_RECORD_BYTES = 100, 56
-TEXT_FIELD_BYTES, ROW_BYTES = 80, 200
+ROW_BYTES = 200
 """A row of the Shapefile's table takes no more."""
 
 
@@ -62,18 +61,9 @@ def layer_file_names(name: str, *, georeferenced: bool) -> list[str]:
 
 
 def write_layer(
-    path: Path,
-    batches: Iterable[PolygonBatch],
-    meanings: Meanings,
-    crs: CRS | None,
-    *,
-    layer: str,
-    with_confidence: bool = False,
+    path: Path, table: PolygonTable, meanings: Meanings, crs: CRS | None, *, layer: str
 ) -> int:
     """Write polygons as a new file in the format of its ending; return how many there are.
-
-    Fields: class_id, class, area_m2 (true area), perimeter_m; conf_mean and conf_min where there
-    is a confidence; area_px and perimeter_px instead when there is no CRS.
 
     Raises:
         InputError: if the format cannot hold the map.
@@ -85,23 +75,18 @@ def write_layer(
             f"{path.name} would need longitudes and latitudes, and the map has no CRS; "
             "choose another format, such as .gpkg"
         )
-    if ending == ".shp":
-        batches = _below_limit(batches, path)
-    table = PolygonTable(
-        batches, meanings, in_metres=crs is not None, with_confidence=with_confidence
-    )
     try:
         if ending == ".parquet":
             found = write_geoparquet(path, table, crs)
         else:
             _write_with_gdal(path, table, crs, layer)
-            found = pyogrio.read_info(path, force_feature_count=True)["features"]
+            found = pyogrio.read_info(path, layer=0, force_feature_count=True)["features"]
         if ending == ".gpkg":
             codes = sorted({*meanings.names, *table.codes})
             add_layer_style(path, layer, GEOMETRY, qgis_style(meanings, codes))
     except (DataSourceError, DataLayerError, pa.ArrowException, RuntimeError, OSError,
             sqlite3.Error) as error:  # fmt: skip
-        if table.error is not None and isinstance(table.error, GeosegError):
+        if isinstance(table.error, GeosegError):
             raise table.error from error
         raise OutputError(f"could not write {path.name}: {error}") from error
     if found != table.count:
@@ -113,8 +98,9 @@ def _write_with_gdal(path: Path, table: PolygonTable, crs: CRS | None, layer: st
     driver, options = DRIVERS[path.suffix.lower()]
     stream = table.reader()
     if driver == "ESRI Shapefile":
-        stream = _renamed(stream)
-        _write_field_map(path, table.schema.names)
+        names = table.schema.names
+        _write_field_map(path, names)
+        stream = table.reader([SHAPEFILE_NAMES.get(n, n) for n in names], _ShapefileSize(path))
     pyogrio.write_arrow(
         stream,
         path,
@@ -127,14 +113,6 @@ def _write_with_gdal(path: Path, table: PolygonTable, crs: CRS | None, layer: st
     )
 
 
-def _renamed(stream: pa.RecordBatchReader) -> pa.RecordBatchReader:
-    names = [SHAPEFILE_NAMES.get(name, name) for name in stream.schema.names]
-    fields = [field.with_name(n) for field, n in zip(stream.schema, names, strict=True)]
-    schema = pa.schema(fields)
-    batches = (pa.RecordBatch.from_arrays(each.columns, schema=schema) for each in stream)
-    return pa.RecordBatchReader.from_batches(schema, batches)
-
-
 def _write_field_map(path: Path, names: Iterable[str]) -> None:
     """Write which field of the Shapefile is which; its names have ten characters at most."""
     with path.with_name(f"{path.stem}_fields.csv").open("w", encoding="utf-8", newline="") as out:
@@ -143,16 +121,19 @@ def _write_field_map(path: Path, names: Iterable[str]) -> None:
         writer.writerows((SHAPEFILE_NAMES.get(n, n), n) for n in names if n != GEOMETRY)
 
 
-def _below_limit(batches: Iterable[PolygonBatch], path: Path) -> Iterator[PolygonBatch]:
-    """Pass polygons on until a Shapefile could not hold them."""
-    shapes = rows = SHAPE_HEADER_BYTES
-    for batch in batches:
-        count = len(batch.codes)
-        shapes += int(batch.offsets[-1] - batch.offsets[0]) + SHAPE_RECORD_BYTES * count
-        rows += ROW_BYTES * count
-        if max(shapes, rows) > MAX_SHAPEFILE_BYTES:
+class _ShapefileSize:
+    """Adds up what a Shapefile will hold, and refuses what makes it too large."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._shapes = self._rows = SHAPE_HEADER_BYTES
+
+    def __call__(self, batch: pa.RecordBatch) -> None:
+        """See one more batch."""
+        self._shapes += batch.column(GEOMETRY).nbytes + SHAPE_RECORD_BYTES * batch.num_rows
+        self._rows += ROW_BYTES * batch.num_rows
+        if max(self._shapes, self._rows) > MAX_SHAPEFILE_BYTES:
             raise InputError(
-                f"{path.name} would grow beyond 2 GB, which Shapefiles must not; "
-                "write .gpkg, .fgb or .parquet, or leave small patches out with --min-area"
+                f"{self._path.name} would grow beyond 2 GB, which Shapefiles must not; "
+                "write .gpkg, .fgb or .parquet, or merge small patches with --min-area"
             )
-        yield batch

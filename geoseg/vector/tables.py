@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -59,18 +59,35 @@ class PolygonTable:
         self.error: Exception | None = None
         """What went wrong while polygons were made: Arrow passes on words only."""
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """The polygons, some at a time."""
+    def batches(
+        self, inspect: Callable[[pa.RecordBatch], None] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """The polygons, some at a time; `inspect` sees each batch first and may raise."""
         try:
             for batch in self._batches:
-                yield from self._pieces(batch)
+                for piece in self._pieces(batch):
+                    if inspect is not None:
+                        inspect(piece)
+                    yield piece
         except Exception as error:
             self.error = error
             raise
 
-    def reader(self) -> pa.RecordBatchReader:
-        """The same as a stream that other libraries read."""
-        return pa.RecordBatchReader.from_batches(self.schema, self.batches())
+    def reader(
+        self,
+        names: Sequence[str] | None = None,
+        inspect: Callable[[pa.RecordBatch], None] | None = None,
+    ) -> pa.RecordBatchReader:
+        """The same as a stream that other libraries read, with other field names if wanted."""
+        if names is None:
+            return pa.RecordBatchReader.from_batches(self.schema, self.batches(inspect))
+        fields = zip(self.schema, names, strict=True)
+        schema = pa.schema([field.with_name(name) for field, name in fields])
+        renamed = (
+            pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+            for batch in self.batches(inspect)
+        )
+        return pa.RecordBatchReader.from_batches(schema, renamed)
 
     def _pieces(self, batch: PolygonBatch) -> Iterator[pa.RecordBatch]:
         """One record batch, or more where the polygons' bytes are too many for one."""
@@ -95,7 +112,7 @@ class PolygonTable:
         if self._with_confidence:
             for values in (batch.confidence_means, batch.confidence_minima):
                 known = np.full(len(codes), np.nan) if values is None else values[rows]
-                columns.append(pa.array(known, from_pandas=True))
+                columns.append(pa.array(np.round(known, 4), from_pandas=True))
         offsets = batch.offsets[rows.start : rows.stop + 1]
         wkb = batch.wkb[offsets[0] : offsets[-1]]
         buffers = [None, pa.py_buffer((offsets - offsets[0]).astype(np.int32)), pa.py_buffer(wkb)]
