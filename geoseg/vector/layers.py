@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sqlite3
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -101,16 +102,18 @@ def _write_with_gdal(path: Path, table: PolygonTable, crs: CRS | None, layer: st
         names = table.schema.names
         _write_field_map(path, names)
         stream = table.reader([SHAPEFILE_NAMES.get(n, n) for n in names], _ShapefileSize(path))
-    pyogrio.write_arrow(
-        stream,
-        path,
-        layer=layer,
-        driver=driver,
-        geometry_name=GEOMETRY,
-        geometry_type="Polygon",
-        crs=None if crs is None else crs.to_wkt(),
-        **options,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'crs' was not provided")  # the map has none
+        pyogrio.write_arrow(
+            stream,
+            path,
+            layer=layer,
+            driver=driver,
+            geometry_name=GEOMETRY,
+            geometry_type="Polygon",
+            crs=None if crs is None else crs.to_wkt(),
+            **options,
+        )
 
 
 def _write_field_map(path: Path, names: Iterable[str]) -> None:

@@ -62,9 +62,9 @@ def plan_sieve(strips: Iterable[ClassStrip], grid: Grid, minimum: MinArea) -> Si
     """Find where small patches go.
 
     A patch below the minimum joins the neighbour with which it shares the longest border, counted
-    in sides of pixels; of equals, the larger one. Smaller patches go first: while the neighbour is
-    small too and smaller, or both are equal and it comes later, a patch waits. Patches of one
-    class that meet in that way are one patch from then on. A patch with no data all around stays.
+    in sides of pixels; of equals, the larger one. It waits until no neighbour is smaller (or, of
+    equals, comes later), so that small ones go first. Patches of one class that meet in that way
+    are one patch from then on. A patch with no data all around stays.
 
     Args:
         strips: the whole raster, top to bottom.
@@ -149,8 +149,6 @@ def _merge_small(
             return codes[patch_of]
         follow = np.arange(len(codes), dtype=np.int64)
         follow[leaving] = target
-        while (follow[follow] != follow).any():  # a small neighbour that leaves itself
-            follow = follow[follow]
         codes = codes[follow]
         united = follow.copy()
         meeting = follow[pairs[:, :2]]
@@ -163,16 +161,16 @@ def _merge_small(
 def _movers(
     sizes: npt.NDArray[np.float64], pairs: Numbers, minimum: float
 ) -> tuple[Numbers, Numbers]:
-    """The small patches that go in this round, and where to."""
+    """The small patches that go in this round, and where to; no two of them are neighbours."""
     one, other, lengths = np.concatenate((pairs, pairs[:, [1, 0, 2]])).T
-    small = sizes[one] < minimum
-    one, other, lengths = one[small], other[small], lengths[small]
+    smaller = (sizes[other] < sizes[one]) | ((sizes[other] == sizes[one]) & (other > one))
+    waits = np.bincount(one[smaller], minlength=len(sizes)) > 0
+    goes = (sizes[one] < minimum) & ~waits[one]
+    one, other, lengths = one[goes], other[goes], lengths[goes]
     order = np.lexsort((other, -sizes[other], -lengths, one))
     one, other = one[order], other[order]
-    first = np.concatenate(([True], one[1:] != one[:-1])) if len(one) else np.empty(0, bool)
-    one, other = one[first], other[first]
-    goes = (sizes[other] > sizes[one]) | ((sizes[other] == sizes[one]) & (other < one))
-    return one[goes], other[goes]
+    first = np.flatnonzero(np.diff(one, prepend=-1))
+    return one[first], other[first]
 
 
 def _added_up(pairs: Numbers) -> Numbers:
