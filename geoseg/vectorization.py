@@ -219,6 +219,7 @@ def _written(
         writer.write(Window(row, 0, *strip.codes.shape), raster.stored(strip.codes)[None])
         row += len(strip.codes)
         yield strip
+    writer.close()  # where it fails, the polygons are not put in place either
 
 
 @contextmanager
@@ -235,7 +236,6 @@ def _sieved_raster(
         writer = MapWriter(staged_path, raster.grid, ("class",), tags=raster.tags, like=raster)
         try:
             yield writer
-            writer.close()
         finally:
             writer.discard()
         staging.put_in_place([target.name])
