@@ -28,7 +28,7 @@ __all__ = ["MapPolygons", "Vectorization", "vectorize"]
 
 BLOCK_CACHE_MB = 64
 """GDAL keeps blocks that it has read, by default in a twentieth of all memory; strips are read
-once. Only counts where no raster was read before."""
+once. Only counts where no raster was opened before in the same process."""
 
 AREA = re.compile(r"(?P<amount>[0-9.]+(?:e[0-9]+)?)\s*(?P<unit>m2|ha|km2|px|)", re.IGNORECASE)
 SQUARE_METRES = {"": 1.0, "m2": 1.0, "ha": 1e4, "km2": 1e6}
@@ -94,7 +94,10 @@ def vectorize(
         raise InputError("--sieve writes what --min-area leaves; say how much that is")
     source = Path(raster)
     target = str(output or f"{_stem(source)}_polygons.gpkg")
-    with closing(ClassRaster(source, nodata=nodata, max_pixels=max_pixels)) as opened:
+    with (
+        rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_MB),
+        closing(ClassRaster(source, nodata=nodata, max_pixels=max_pixels)) as opened,
+    ):
         polygons = MapPolygons(
             opened,
             opened.meanings,
@@ -178,10 +181,7 @@ class MapPolygons:
 
     @contextmanager
     def _table(self) -> Iterator[PolygonTable]:
-        with (
-            rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_MB),
-            self._opened_confidence() as confidence,
-        ):
+        with self._opened_confidence() as confidence:
             yield PolygonTable(
                 self._batches(confidence),
                 self._meanings,

@@ -39,6 +39,9 @@ UP, RIGHT, DOWN, LEFT = range(4)
 NODE = 16
 """The bit of a corner where three or four sides meet."""
 
+SEAMS, NODES, LOOPS = range(3)
+"""Where borders are looked for, in this order: what is left in the end has no node."""
+
 Lines = npt.NDArray[np.int32]
 
 
@@ -218,6 +221,52 @@ def _follow(
 
 
 @compiled
+def _walk(
+    cells: npt.NDArray[np.int32],
+    corners: npt.NDArray[np.uint8],
+    i: int,
+    j: int,
+    start: int,
+    row: int,
+    middles: bool,
+    straighten: bool,
+    xy: Lines,
+    first: int,
+    sides: npt.NDArray[np.int32],
+    ways: npt.NDArray[np.int8],
+) -> int:
+    """Trace the border that leaves corner (i, j) towards `start`, or comes from the seam there.
+
+    Fills in its labels and directions, and returns where the next border's vertices go.
+    """
+    left, right = _sides_of(cells, i, j, start)
+    x, y, at, way = j * UNITS, (row + i) * UNITS, first, start
+    corner = corners[i, j]
+    corners[i, j] &= ~np.uint8(1 << start)
+    if _is_seam(corners, i, start):
+        left, right, way = right, left, (start + 2) & 3
+        at = _put(xy, first, at, x, y + (HALF if start == DOWN else -HALF), False)
+    middles = middles and left != NO_PATCH and right != NO_PATCH
+    if way == start:
+        if corner & NODE or not middles:
+            at = _put(xy, first, at, x, y, False)
+        down, across = (way == DOWN) - (way == UP), (way == RIGHT) - (way == LEFT)
+        i, j = i + down, j + across
+        corners[i, j] &= ~np.uint8(1 << ((way + 2) & 3))
+        if middles:
+            at = _put(xy, first, at, x + HALF * across, y + HALF * down, straighten)
+    sides[0], sides[1], ways[0] = left, right, way
+    at, ways[1] = _follow(corners, i, j, way, row, middles, straighten, xy, first, at)
+    return at
+
+
+@compiled
+def _is_seam(corners: npt.NDArray[np.uint8], i: int, way: int) -> bool:
+    """Whether the side that leaves a corner of row i that way leaves the strip."""
+    return (i == 1 and way == UP) or (i == corners.shape[0] - 1 and way == DOWN)
+
+
+@compiled
 def _trace(
     cells: npt.NDArray[np.int32],
     corners: npt.NDArray[np.uint8],
@@ -226,52 +275,28 @@ def _trace(
     straighten: bool,
     xy: Lines,
     starts: npt.NDArray[np.int64],
-    neighbours: npt.NDArray[np.int32],
+    sides: npt.NDArray[np.int32],
     ways: npt.NDArray[np.int8],
 ) -> int:
     """Trace borders from the seams, then from nodes, then the loops; return how many."""
     rows, cols = corners.shape
-    count, at = 0, 0
+    count = 0
     starts[0] = 0
-    for stage in range(3):
+    for stage in (SEAMS, NODES, LOOPS):
         for i in range(1, rows):
-            if stage == 0 and 1 < i < rows - 1:
+            if stage == SEAMS and 1 < i < rows - 1:
                 continue
             for j in range(cols):
-                if corners[i, j] == 0 or (stage == 1 and not corners[i, j] & NODE):
+                if corners[i, j] == 0 or (stage == NODES and not corners[i, j] & NODE):
                     continue
-                for start in range(4):
-                    if not corners[i, j] & (1 << start):
+                for way in range(4):
+                    if not corners[i, j] & (1 << way):
                         continue
-                    from_seam = (i == 1 and start == UP) or (i == rows - 1 and start == DOWN)
-                    if stage == 0 and not from_seam:
+                    if stage == SEAMS and not _is_seam(corners, i, way):
                         continue
-                    left, right = _sides_of(cells, i, j, start)
-                    outline = not middles or left == NO_PATCH or right == NO_PATCH
-                    corners[i, j] &= ~np.uint8(1 << start)
-                    first, way = at, start
-                    x, y, m, n = j * UNITS, (row + i) * UNITS, i, j
-                    if from_seam:
-                        left, right = right, left
-                        way = (start + 2) & 3
-                        y += HALF if start == DOWN else -HALF
-                        at = _put(xy, first, at, x, y, False)
-                    else:
-                        if outline or stage == 1:
-                            at = _put(xy, first, at, x, y, False)
-                        m += (way == DOWN) - (way == UP)
-                        n += (way == RIGHT) - (way == LEFT)
-                        x += HALF * ((way == RIGHT) - (way == LEFT))
-                        y += HALF * ((way == DOWN) - (way == UP))
-                        corners[m, n] &= ~np.uint8(1 << ((way + 2) & 3))
-                        if not outline:
-                            at = _put(xy, first, at, x, y, straighten)
-                    start_way = way
-                    at, way = _follow(
-                        corners, m, n, way, row, not outline, straighten, xy, first, at
-                    )
-                    neighbours[count, 0], neighbours[count, 1] = left, right
-                    ways[count, 0], ways[count, 1] = start_way, way
+                    starts[count + 1] = _walk(
+                        cells, corners, i, j, way, row, middles, straighten,
+                        xy, starts[count], sides[count], ways[count],
+                    )  # fmt: skip
                     count += 1
-                    starts[count] = at
     return count

@@ -17,8 +17,8 @@ import shapely
 from geoseg.grid import Grid
 from geoseg.vector.borders import Borders, join, trace_borders
 from geoseg.vector.ground import Ground
+from geoseg.vector.outlines import outline_patches
 from geoseg.vector.patches import NO_PATCH, LabelledStrip, Labeller, PatchTable
-from geoseg.vector.rings import outline_patches
 from geoseg.vector.simplify import MIDDLES_SHIFT_PX, simplify_borders
 
 __all__ = ["ClassStrip", "Generalization", "PolygonBatch", "trace_polygons"]

@@ -8,29 +8,24 @@ holes touch at single points only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from affine import Affine
 
-from geoseg.vector.borders import UNITS, Borders
+from geoseg.vector.borders import UNITS
 from geoseg.vector.compiled import compiled
-from geoseg.vector.ground import Ground
 
-__all__ = ["Outlines", "outline_patches"]
+__all__ = ["Halves", "Numbers", "write_polygons"]
 
 POLYGON = 3
 """What well-known binary calls one."""
-
-RING_BYTES, VERTEX_BYTES, POLYGON_BYTES = 4, 16, 9
 
 
 Numbers = npt.NDArray[np.int64]
 
 
-class _Halves(NamedTuple):
+class Halves(NamedTuple):
     """Borders as their patches see them, in a form that compiled loops take: (M,) each."""
 
     places: Numbers
@@ -49,82 +44,8 @@ class _Halves(NamedTuple):
     """Direction of travel at the end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outlines:
-    """Polygons of some patches, in order."""
-
-    wkb: npt.NDArray[np.uint8]
-    """All polygons, little-endian well-known binary, in map coordinates."""
-    offsets: Numbers
-    """(N + 1,): polygon n lies in wkb[offsets[n] : offsets[n + 1]]."""
-    perimeters: npt.NDArray[np.float64]
-    """(N,): length of all rings on the ground, metres (pixels, when the map has no CRS)."""
-
-
-def outline_patches(
-    borders: Borders,
-    patches: npt.NDArray[np.intp],
-    label_count: int,
-    transform: Affine,
-    ground: Ground,
-    *,
-    smooth: bool,
-) -> Outlines:
-    """Put the polygons of finished patches together.
-
-    Args:
-        borders: at least all of theirs, with vertices in 1/32 pixel.
-        patches: (N,), the labels of the patches, ascending.
-        label_count: labels are smaller than this.
-        transform: from (column, row) to map coordinates.
-        ground: gives lengths.
-        smooth: cut corners at a quarter of the lines to the next vertices.
-    """
-    place = np.full(label_count + 1, -1, np.int64)  # one more: NO_PATCH finds -1 there
-    place[patches] = np.arange(len(patches))
-    halves = _halves(borders, place)
-    size = _byte_bound(borders, halves, len(patches), smooth)
-    wkb = np.empty(size, np.uint8)
-    offsets = np.zeros(len(patches) + 1, np.int64)
-    perimeters = np.zeros(len(patches), np.float64)
-    _write_polygons(
-        borders.xy, borders.starts, borders.fixed, halves, smooth,
-        np.array(transform[:6]), np.array(ground.spacing), ground.metric,
-        wkb, offsets, perimeters,
-    )  # fmt: skip
-    return Outlines(wkb[: offsets[-1]].copy(), offsets, perimeters)
-
-
-def _halves(borders: Borders, place: Numbers) -> _Halves:
-    """The borders of the patches that have a place, in both directions where both do."""
-    count = len(borders.sides)
-    xy = borders.xy.astype(np.int64)
-    first, last = xy[borders.starts[:-1]], xy[borders.starts[1:] - 1]
-    wide = int(xy[:, 0].max(initial=0)) + 1
-    ends = np.stack((first[:, 1] * wide + first[:, 0], last[:, 1] * wide + last[:, 0]))
-    start_ways, end_ways = borders.ways.T.astype(np.int64)
-    both = _Halves(
-        np.concatenate((place[borders.sides[:, 0]], place[borders.sides[:, 1]])),
-        np.tile(np.arange(count), 2),
-        np.repeat(np.arange(2), count),
-        np.concatenate((ends[0], ends[1])),
-        np.concatenate((ends[1], ends[0])),
-        np.concatenate((start_ways, (end_ways + 2) % 4)),
-        np.concatenate((end_ways, (start_ways + 2) % 4)),
-    )
-    wanted = np.flatnonzero(both.places >= 0)
-    order = wanted[np.lexsort((both.starts[wanted], both.places[wanted]))]
-    return _Halves._make(column[order] for column in both)
-
-
-def _byte_bound(borders: Borders, halves: _Halves, count: int, smooth: bool) -> int:
-    vertices = int(np.diff(borders.starts)[halves.borders].sum()) * (2 if smooth else 1)
-    rings = len(halves.places)
-    return POLYGON_BYTES * count + (RING_BYTES + VERTEX_BYTES) * rings + VERTEX_BYTES * vertices
-
-
 @compiled
-def _follower(half: int, begin: int, stop: int, halves: _Halves) -> int:
+def _follower(half: int, begin: int, stop: int, halves: Halves) -> int:
     """The half in [begin, stop) that goes on where `half` ends."""
     key, starts = halves.ends[half], halves.starts
     low, high = begin, stop
@@ -263,7 +184,7 @@ def _put_ring(
 
 
 @compiled
-def _widest(border_starts: Numbers, halves: _Halves, count: int) -> int:
+def _widest(border_starts: Numbers, halves: Halves, count: int) -> int:
     """The most vertices that one patch has, over all its rings."""
     vertices = np.zeros(count, np.int64)
     for half in range(len(halves.places)):
@@ -273,11 +194,11 @@ def _widest(border_starts: Numbers, halves: _Halves, count: int) -> int:
 
 
 @compiled
-def _write_polygons(
+def write_polygons(
     xy: npt.NDArray[np.int32],
     border_starts: Numbers,
     fixed: npt.NDArray[np.bool_],
-    halves: _Halves,
+    halves: Halves,
     smooth: bool,
     transform: npt.NDArray[np.float64],
     spacing: npt.NDArray[np.float64],
