@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from geoseg.prediction import Prediction, predict
     from geoseg.raster.scene import Chip, Scene, open_scene
     from geoseg.sampling import ReferenceSample, sample
+    from geoseg.vectorization import Vectorization, vectorize
 
 _HOMES = {
     "geoseg.accuracy.estimate": ("estimate", "estimate_strata"),
@@ -61,6 +62,7 @@ _HOMES = {
     "geoseg.prediction": ("Prediction", "predict"),
     "geoseg.raster.scene": ("Chip", "Scene", "open_scene"),
     "geoseg.sampling": ("ReferenceSample", "sample"),
+    "geoseg.vectorization": ("Vectorization", "vectorize"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -85,6 +87,7 @@ __all__ = [
     "ReferenceSample",
     "Scene",
     "SceneError",
+    "Vectorization",
     "Window",
     "assess_accuracy",
     "estimate",
@@ -98,6 +101,7 @@ __all__ = [
     "predict",
     "sample",
     "save_bundle",
+    "vectorize",
 ]
 
 

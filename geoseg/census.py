@@ -41,8 +41,8 @@ def judge_by_raster(
     with ClassMap(path) as reference:
         check_grid(mapped, reference)
         names = {each.code: each.name for each in mapped_classes(seen)}
-        for code, name in reference.declared_names.items():
-            if mapped.declared_names and names.get(code, name) != name:
+        for code, name in reference.meanings.names.items():
+            if mapped.meanings.names and names.get(code, name) != name:
                 raise InputError(
                     f"code {code} is {name!r} in {reference.name} and {names[code]!r} in "
                     f"{mapped.name}; give the reference the map's codes"

@@ -340,6 +340,63 @@ def accuracy(
             click.echo(f"  {path}")
 
 
+@cli.command()
+@click.argument("raster", metavar="CLASSES.tif")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE|URL",
+    help="NAME.gpkg, .shp, .parquet, .fgb or .geojson, or postgresql://...?table=NAME. "
+    "Default: a GeoPackage here.",
+)
+@click.option(
+    "--simplify",
+    type=float,
+    metavar="METRES",
+    help="No border moves further than this; 0: pixels' outlines. "
+    "Default: half a pixel's staircase is removed.",
+)
+@click.option("--smooth", is_flag=True, help="Round corners off, within half a pixel.")
+@click.option(
+    "--min-area",
+    metavar="AREA",
+    help="Smaller patches go to the neighbour with the longest shared border: 5000 (m2), 9px, "
+    "0.5ha.",
+)
+@click.option(
+    "--sieve", metavar="FILE", help="Write the class raster without the small patches too."
+)
+@click.option("--classes", metavar="NAME,...", help="Only these classes, by name or code.")
+@click.option(
+    "--confidence",
+    metavar="FILE",
+    help="Confidences on the same pixels. Default: NAME_confidence.tif beside NAME_classes.tif.",
+)
+@click.option("--nodata", type=float, help="The value that stands for no data.")
+@click.option("--max-pixels", type=int, help="Refuse rasters with more pixels.")
+@click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def vectorize(
+    raster: str, classes: str | None, max_pixels: int | None, as_json: bool, **options: Any
+) -> None:
+    """Turn a class raster into polygons that share their borders: no gaps, no overlaps."""
+    from geoseg.vectorization import vectorize as vectorize_raster
+
+    if max_pixels is not None:
+        options["max_pixels"] = max_pixels
+    wanted = None if classes is None else classes.split(",")
+    made = vectorize_raster(raster, classes=wanted, **options)
+    files = [str(path) for path in made.files]
+    if as_json:
+        click.echo(json.dumps({"polygons": made.polygons, "output": made.output, "files": files}))
+    else:
+        click.echo(f"{Path(raster).name}: {made.polygons:,} polygons")
+        for path in [] if made.output in files else [made.output]:
+            click.echo(f"  {path}")
+        for path in files:
+            click.echo(f"  {path}")
+
+
 def _failure_status(error: Exception) -> int:
     """Say why a scene failed; a bug with its traceback, but the next scene has its turn."""
     if isinstance(error, GeosegError):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import colorsys
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from geoseg.errors import LegendError
+from geoseg.errors import InputError, LegendError
 
-__all__ = ["NODATA", "UNCERTAIN", "Legend", "LegendClass"]
+__all__ = ["NODATA", "NO_CLASS", "UNCERTAIN", "Legend", "LegendClass", "Meanings"]
 
 NODATA = 255
 """The code of pixels without data in every class raster."""
+
+NO_CLASS = -(2**31)
+"""Stands for no data where class codes are 32-bit numbers, whatever the raster says it with."""
 
 UNCERTAIN = 254
 """The code kept for pixels that a model declines to name."""
@@ -91,3 +95,53 @@ class Legend:
             if each.code == code:
                 return each
         raise LegendError(f"no class has the code {code}; the legend has {list(self.codes)}")
+
+
+GOLDEN_ANGLE = 0.381966
+"""Part of a turn; steps of it around the colour circle never come close to each other soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meanings:
+    """What a class raster says of its codes, which may be any whole numbers and need no names."""
+
+    names: Mapping[int, str]
+    """Names of the codes that have one."""
+    colours: Mapping[int, str]
+    """'#rrggbb' of the codes that have one."""
+
+    @classmethod
+    def of(cls, legend: Legend) -> Meanings:
+        """What a legend says."""
+        return cls(
+            {each.code: each.name for each in legend}, {each.code: each.colour for each in legend}
+        )
+
+    def name(self, code: int) -> str:
+        """What to call a code."""
+        return self.names.get(code) or f"class {code}"
+
+    def colour(self, code: int) -> str:
+        """How to draw a code: its own colour, else one that neither changes nor repeats soon."""
+        if code in self.colours:
+            return self.colours[code]
+        red, green, blue = colorsys.hsv_to_rgb(code * GOLDEN_ANGLE % 1.0, 0.55, 0.85)
+        return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+
+    def codes_of(self, wanted: Iterable[str]) -> frozenset[int]:
+        """The codes of classes given by name or by code.
+
+        Raises:
+            InputError: if one is neither a name nor a whole number.
+        """
+        by_name = {name.casefold(): code for code, name in self.names.items()}
+        codes = set()
+        for each in wanted:
+            if each.strip().casefold() in by_name:
+                codes.add(by_name[each.strip().casefold()])
+            elif re.fullmatch(r"-?\d+", each.strip()):
+                codes.add(int(each))
+            else:
+                known = ", ".join(self.names.values()) or "none; give codes"
+                raise InputError(f"no class is called {each.strip()!r}; the map names {known}")
+        return frozenset(codes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from types import TracebackType
@@ -10,9 +11,11 @@ from typing import Any, Self
 
 from geoseg.accuracy.area import AreaCount
 from geoseg.errors import SceneError
+from geoseg.legend import Meanings
 from geoseg.model.runtime import Model
 from geoseg.outputs import Staging
 from geoseg.raster.chips import PlannedChip
+from geoseg.raster.classes import ClassRaster
 from geoseg.raster.geotiff import MapWriter, write_category_names
 from geoseg.raster.preview import Preview
 from geoseg.raster.scene import Chip, Scene
@@ -130,16 +133,13 @@ class MapFiles:
         return summary
 
     def _write_polygons(self) -> None:
-        from geoseg.vector.layers import write_geopackage  # geopandas costs most of a second
-        from geoseg.vector.polygons import trace
+        from geoseg.vectorization import MapPolygons  # its libraries cost over a second
 
-        write_geopackage(
-            self._paths["polygons"],
-            trace(self._paths["classes"]),
-            self._legend,
-            self._scene.grid.crs,
-            layer=f"{self._stem}_polygons",
-        )
+        with closing(ClassRaster(self._paths["classes"])) as raster:
+            polygons = MapPolygons(
+                raster, Meanings.of(self._legend), confidence=self._paths.get("confidence")
+            )
+            polygons.write_file(self._paths["polygons"], layer=f"{self._stem}_polygons")
 
     def _warnings(self) -> list[str]:
         scene, lost = self._scene, self._areas.off_the_earth

@@ -261,7 +261,7 @@ def test_bad_rasters_are_refused(
     classes: Path, tmp_path: Path, write_scene: Callable[..., Path]
 ) -> None:
     floats = write_scene(np.zeros((1, 9, 9), np.float32))
-    with pytest.raises(SceneError, match=r"holds 1 band\(s\) of float32"):
+    with pytest.raises(SceneError, match="holds float32 values"):
         geoseg.sample(floats, output=tmp_path / "s.gpkg")
     empty = write_classes(tmp_path / "empty.tif", np.full((9, 9), NODATA))
     with pytest.raises(SceneError, match="no valid pixel"):
@@ -274,10 +274,6 @@ def test_bad_rasters_are_refused(
     )
     with pytest.raises(GridError, match="not one lattice"):
         geoseg.sample(classes, output=tmp_path / "s.gpkg", strata=moved, size=20)
-    picture = tmp_path / "picture.png"
-    Image.fromarray(np.zeros((9, 9), np.uint8)).save(picture)
-    with pytest.raises(SceneError, match="not a GeoTIFF"):
-        geoseg.sample(picture, output=tmp_path / "s.gpkg")
 
 
 def test_a_sample_is_not_overwritten(classes: Path, tmp_path: Path) -> None:

@@ -124,7 +124,9 @@ def test_areas_are_those_of_the_ellipsoid(sample_map: geoseg.Prediction) -> None
 
 
 def test_polygons_are_the_raster(sample_map: geoseg.Prediction) -> None:
-    polygons = geopandas.read_file(sample_map.files["polygons"])
+    polygons = geopandas.read_file(
+        sample_map.files["polygons"], layer=sample_map.files["polygons"].stem
+    )
     with rasterio.open(sample_map.files["classes"]) as dataset:
         classes, transform, crs = dataset.read(1), dataset.transform, dataset.crs
     assert polygons.crs == crs
@@ -268,7 +270,7 @@ def test_without_a_crs_areas_are_pixels_and_a_warning_says_so(
     assert made.summary["classes"][7]["hectares"] is None
     assert made.summary["classes"][7]["pixels"] == 3000
     assert "no CRS" in made.summary["warnings"][0]
-    polygons = geopandas.read_file(made.files["polygons"])
+    polygons = geopandas.read_file(made.files["polygons"], layer="scene_polygons")
     assert polygons["area_px"].tolist() == [3000]
     assert polygons.crs is None
 

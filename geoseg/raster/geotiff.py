@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,12 +16,14 @@ import rasterio.shutil
 from affine import Affine
 from rasterio._err import CPLE_BaseError  # what rasterio.shutil.copy lets through
 from rasterio.enums import ColorInterp
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from geoseg.errors import OutputError
 from geoseg.grid import Grid, Window
 from geoseg.legend import NODATA, UNCERTAIN, Legend
+from geoseg.raster.classes import ClassRaster
+from geoseg.raster.source import georeference_may_lack
 
 __all__ = ["MapWriter", "write_category_names"]
 
@@ -44,6 +45,7 @@ class MapWriter:
         legend: give the single band the legend's colours; overviews then take the commonest
             class, else the mean.
         scale: physical value = stored value * scale.
+        like: take type, nodata, colours and tags from this class raster instead.
 
     Raises:
         OutputError: when the file cannot be written in full.
@@ -58,17 +60,25 @@ class MapWriter:
         tags: Mapping[str, str],
         legend: Legend | None = None,
         scale: float | None = None,
+        like: ClassRaster | None = None,
     ) -> None:
         self._path = path
         self._grid = grid
         self._strips = path.with_name(f"{path.name}.strips")
-        self._overviews: Literal["MODE", "AVERAGE"] = "MODE" if legend else "AVERAGE"
+        self._overviews: Literal["MODE", "AVERAGE"] = "MODE" if legend or like else "AVERAGE"
         self._checksums = [0] * len(descriptions)
         with _writing(path):
-            self._dataset = rasterio.open(self._strips, "w", **_profile(grid, len(descriptions)))
+            profile = _profile(grid, len(descriptions))
+            if like is not None:
+                profile |= {"dtype": like.dtype, "nodata": like.nodata}
+            with georeference_may_lack():
+                self._dataset = rasterio.open(self._strips, "w", **profile)
             _describe(self._dataset, descriptions, tags, legend, scale)
+            if like is not None and like.colours:
+                self._dataset.colorinterp = [ColorInterp.palette]
+                self._dataset.write_colormap(1, like.colours)
 
-    def write(self, window: Window, bands: npt.NDArray[np.uint8]) -> None:
+    def write(self, window: Window, bands: npt.NDArray[np.integer[Any]]) -> None:
         """Write finished rows, (C, H, W); strips come top to bottom."""
         with _writing(self._path):
             place = RasterioWindow(window.col, window.row, window.width, window.height)
@@ -94,7 +104,9 @@ class MapWriter:
             self._check()
 
     def _check(self) -> None:
-        with rasterio.open(self._path, driver="GTiff") as dataset:
+        with georeference_may_lack():
+            dataset = rasterio.open(self._path, driver="GTiff")
+        with dataset:
             for number, written in enumerate(self._checksums, 1):
                 found = 0
                 for strip in self._grid.window.row_strips(BLOCK_PX):
@@ -169,9 +181,7 @@ def _describe(
 def _writing(path: Path) -> Iterator[None]:
     """Turn what GDAL and the file system say of a failed write into an OutputError."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the scene may have none
-            yield
+        yield
     except OutputError:
         raise
     except (RasterioError, CPLE_BaseError, OSError) as error:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +20,14 @@ from rasterio.windows import Window as RasterioWindow
 from geoseg.errors import SceneError
 from geoseg.grid import Grid, Window
 
-__all__ = ["MAX_PIXELS", "ArraySource", "Header", "RasterSource", "Source"]
+__all__ = [
+    "MAX_PIXELS",
+    "ArraySource",
+    "Header",
+    "RasterSource",
+    "Source",
+    "georeference_may_lack",
+]
 
 DRIVERS = ("GTiff", "HFA", "ENVI", "JP2OpenJPEG", "PNG", "JPEG")
 """GDAL drivers a scene may be opened with: a VRT or a web service that calls itself .tif is
@@ -31,6 +39,8 @@ SIDECARS = {".msk": TIFF, ".ovr": TIFF, ".msk.ovr": TIFF, ".aux": (b"EHFA_HEADER
 
 MAX_PIXELS = 10_000_000_000
 """Scenes with more pixels are refused: a hundred Sentinel-2 tiles, or a header that lies."""
+
+_FILTERS = threading.RLock()
 
 MAX_BLOCK_BYTES = 1 << 30
 """Scenes stored in blocks larger than this cannot be read in pieces, and are refused."""
@@ -123,6 +133,17 @@ class RasterSource:
         mask = self._guarded(lambda d: d.read_masks(1, window=_rasterio(window)), window)
         return np.asarray(mask != 0)
 
+    def tags(self) -> dict[str, str]:
+        """The file's own metadata."""
+        return dict(self._dataset().tags())
+
+    def colour_table(self) -> dict[int, tuple[int, int, int, int]]:
+        """Red, green, blue and opacity of the first band's values, empty when it has none."""
+        try:
+            return dict(self._dataset().colormap(1))
+        except ValueError:  # so rasterio says that there is none
+            return {}
+
     def close(self) -> None:
         """See Source."""
         with self._guard:
@@ -173,6 +194,17 @@ class ArraySource:
         """See Source."""
 
 
+@contextmanager
+def georeference_may_lack() -> Iterator[None]:
+    """Open a raster without a word about its georeference; one thread at a time.
+
+    Python's warning filters belong to all threads: two that change them would mix them up.
+    """
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
 def _check_file(path: Path) -> None:
     """Before GDAL sees it: it must be a file, and its sidecars what they say."""
     try:
@@ -202,8 +234,7 @@ def _open(path: str) -> Any:
     reasons = []
     for driver in DRIVERS:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with georeference_may_lack():
                 return rasterio.open(path, driver=driver)
         except RasterioError as error:
             if "not recognized" not in str(error):

@@ -2,79 +2,141 @@
 
 from __future__ import annotations
 
+import csv
+import sqlite3
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
-import geopandas
-import numpy as np
+import pyarrow as pa
 import pyogrio
 from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.crs import CRS
 
-from geoseg.errors import OutputError
-from geoseg.legend import Legend
-from geoseg.vector.polygons import PolygonBatch
+from geoseg.errors import GeosegError, InputError, OutputError
+from geoseg.legend import Meanings
+from geoseg.vector.geoparquet import write_geoparquet
+from geoseg.vector.styles import add_layer_style, qgis_style
+from geoseg.vector.tables import GEOMETRY, PolygonTable
 
-__all__ = ["write_geopackage"]
+__all__ = ["ENDINGS", "layer_file_names", "write_layer"]
+
+DRIVERS: dict[str, tuple[str, dict[str, str]]] = {
+    # 1.2 is what QGIS and GDAL of the last years all read without a word
+    ".gpkg": ("GPKG", {"VERSION": "1.2", "SPATIAL_INDEX": "YES"}),
+    ".shp": ("ESRI Shapefile", {"ENCODING": "UTF-8", "2GB_LIMIT": "YES"}),
+    ".fgb": ("FlatGeobuf", {"SPATIAL_INDEX": "YES"}),
+    ".geojson": ("GeoJSON", {"RFC7946": "YES", "WRITE_NAME": "NO"}),
+}
+"""GDAL's drivers by the ending of a file name, and how they are used."""
+
+ENDINGS = (*DRIVERS, ".parquet")
+
+SHAPEFILE_NAMES = {"perimeter_m": "perim_m", "perimeter_px": "perim_px"}
+"""Field names of more than ten characters, and what a Shapefile calls them."""
+
+MAX_SHAPEFILE_BYTES = 2**31 - 1
+"""What programs that count a Shapefile's bytes in 32 bits can read."""
+
+SHAPE_HEADER_BYTES, SHAPE_RECORD_BYTES = 100, 56
+ROW_BYTES = 200
+"""A row of the Shapefile's table takes no more."""
 
 
-def write_geopackage(
-    path: Path,
-    batches: Iterable[PolygonBatch],
-    legend: Legend,
-    crs: CRS | None,
-    *,
-    layer: str,
-) -> int:
-    """Write polygons as one layer of a new GeoPackage and return how many there are.
-
-    Fields: class_id, class, and area_m2 (the true area), or area_px when there is no CRS.
+def layer_file_names(name: str, *, georeferenced: bool) -> list[str]:
+    """All files that a layer called `name` consists of, that one last.
 
     Raises:
+        InputError: if its ending says no format.
+    """
+    path = Path(name)
+    if path.suffix.lower() not in ENDINGS:
+        raise InputError(
+            f"{name!r} has no ending that says a format; choose one of {', '.join(ENDINGS)}, "
+            "or a postgresql:// address"
+        )
+    if path.suffix.lower() != ".shp":
+        return [name]
+    parts = [".shx", ".dbf", ".cpg"] + [".prj"] * georeferenced
+    return [*(f"{path.stem}{part}" for part in parts), f"{path.stem}_fields.csv", name]
+
+
+def write_layer(
+    path: Path, table: PolygonTable, meanings: Meanings, crs: CRS | None, *, layer: str
+) -> int:
+    """Write polygons as a new file in the format of its ending; return how many there are.
+
+    Raises:
+        InputError: if the format cannot hold the map.
         OutputError: when the file cannot be written in full.
     """
-    names = dict(zip(legend.codes, legend.names, strict=True))
-    count = 0
+    ending = path.suffix.lower()
+    if ending == ".geojson" and crs is None:
+        raise InputError(
+            f"{path.name} would need longitudes and latitudes, and the map has no CRS; "
+            "choose another format, such as .gpkg"
+        )
     try:
-        for batch in batches:
-            _append(path, _frame(batch, names, crs), layer, more=count > 0)
-            count += len(batch.codes)
-    except (DataSourceError, DataLayerError, RuntimeError) as error:
+        if ending == ".parquet":
+            found = write_geoparquet(path, table, crs)
+        else:
+            _write_with_gdal(path, table, crs, layer)
+            found = pyogrio.read_info(path, layer=0, force_feature_count=True)["features"]
+        if ending == ".gpkg":
+            codes = sorted({*meanings.names, *table.codes})
+            add_layer_style(path, layer, GEOMETRY, qgis_style(meanings, codes))
+    except (DataSourceError, DataLayerError, pa.ArrowException, RuntimeError, OSError,
+            sqlite3.Error) as error:  # fmt: skip
+        if isinstance(table.error, GeosegError):
+            raise table.error from error
         raise OutputError(f"could not write {path.name}: {error}") from error
-    _check(path, layer, count)
-    return count
+    if found != table.count:
+        raise OutputError(f"{path.name} holds {found} polygons of {table.count}: the disk is full")
+    return table.count
 
 
-def _frame(batch: PolygonBatch, names: dict[int, str], crs: CRS | None) -> geopandas.GeoDataFrame:
-    fields = {
-        "class_id": batch.codes.astype(np.int32),
-        "class": [names.get(int(code), "") for code in batch.codes],
-    }
-    if batch.area_m2 is None:
-        fields["area_px"] = batch.pixels
-    else:
-        fields["area_m2"] = np.round(batch.area_m2, 2)
-    wkt = None if crs is None else crs.to_wkt()
-    return geopandas.GeoDataFrame(fields, geometry=batch.shapes, crs=wkt)
-
-
-def _append(path: Path, frame: geopandas.GeoDataFrame, layer: str, *, more: bool) -> None:
+def _write_with_gdal(path: Path, table: PolygonTable, crs: CRS | None, layer: str) -> None:
+    driver, options = DRIVERS[path.suffix.lower()]
+    stream = table.reader()
+    if driver == "ESRI Shapefile":
+        names = table.schema.names
+        _write_field_map(path, names)
+        stream = table.reader([SHAPEFILE_NAMES.get(n, n) for n in names], _ShapefileSize(path))
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "'crs' was not provided")  # the map's summary says it
-        pyogrio.write_dataframe(
-            frame,
+        warnings.filterwarnings("ignore", "'crs' was not provided")  # the map has none
+        pyogrio.write_arrow(
+            stream,
             path,
             layer=layer,
-            driver="GPKG",
+            driver=driver,
+            geometry_name=GEOMETRY,
             geometry_type="Polygon",
-            append=more,
-            VERSION="1.2",  # what QGIS and GDAL of the last years all read without a word
-            spatial_index=True,
+            crs=None if crs is None else crs.to_wkt(),
+            **options,
         )
 
 
-def _check(path: Path, layer: str, count: int) -> None:
-    found = pyogrio.read_info(path, layer=layer, force_feature_count=True)["features"]
-    if found != count:
-        raise OutputError(f"{path.name} holds {found} polygons of {count}: the disk is full")
+def _write_field_map(path: Path, names: Iterable[str]) -> None:
+    """Write which field of the Shapefile is which; its names have ten characters at most."""
+    with path.with_name(f"{path.stem}_fields.csv").open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(("in_shapefile", "field"))
+        writer.writerows((SHAPEFILE_NAMES.get(n, n), n) for n in names if n != GEOMETRY)
+
+
+class _ShapefileSize:
+    """Adds up what a Shapefile will hold, and refuses what makes it too large."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._shapes = self._rows = SHAPE_HEADER_BYTES
+
+    def __call__(self, batch: pa.RecordBatch) -> None:
+        """See one more batch."""
+        self._shapes += batch.column(GEOMETRY).nbytes + SHAPE_RECORD_BYTES * batch.num_rows
+        self._rows += ROW_BYTES * batch.num_rows
+        if max(self._shapes, self._rows) > MAX_SHAPEFILE_BYTES:
+            raise InputError(
+                f"{self._path.name} would grow beyond 2 GB, which Shapefiles must not; "
+                "write .gpkg, .fgb or .parquet, or merge small patches with --min-area"
+            )

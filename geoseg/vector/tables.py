@@ -1,0 +1,125 @@
+"""Polygons as Arrow tables: one row a polygon, the fields that every format gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from geoseg.legend import Meanings
+from geoseg.vector.polygons import PolygonBatch
+
+__all__ = ["GEOMETRY", "PolygonTable"]
+
+GEOMETRY = "geometry"
+
+MAX_COLUMN_BYTES = 2**31 - 1
+"""Arrow counts the bytes of a binary column in 32 bits."""
+
+
+class PolygonTable:
+    """Turns batches of polygons into Arrow record batches, and keeps count.
+
+    Args:
+        batches: the polygons.
+        meanings: the names of the classes.
+        in_metres: whether areas and lengths are in metres, not pixels.
+        with_confidence: whether there are fields for it.
+    """
+
+    def __init__(
+        self,
+        batches: Iterable[PolygonBatch],
+        meanings: Meanings,
+        *,
+        in_metres: bool,
+        with_confidence: bool,
+    ) -> None:
+        self._batches = batches
+        self._meanings = meanings
+        self._with_confidence = with_confidence
+        area, perimeter = ("area_m2", "perimeter_m") if in_metres else ("area_px", "perimeter_px")
+        numbers = [area, perimeter] + ["conf_mean", "conf_min"] * with_confidence
+        wkb = pa.field(GEOMETRY, pa.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"})
+        self.schema = pa.schema(
+            [
+                pa.field("class_id", pa.int32()),
+                pa.field("class", pa.utf8()),
+                *(pa.field(name, pa.float64()) for name in numbers),
+                wkb,
+            ]
+        )
+        """Names and types of the fields."""
+        self.count = 0
+        """Polygons handed on so far."""
+        self.codes: set[int] = set()
+        """The classes they had."""
+        self.error: Exception | None = None
+        """What went wrong while polygons were made: Arrow passes on words only."""
+
+    def batches(
+        self, inspect: Callable[[pa.RecordBatch], None] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """The polygons, some at a time; `inspect` sees each batch first and may raise."""
+        try:
+            for batch in self._batches:
+                for piece in self._pieces(batch):
+                    if inspect is not None:
+                        inspect(piece)
+                    yield piece
+        except Exception as error:
+            self.error = error
+            raise
+
+    def reader(
+        self,
+        names: Sequence[str] | None = None,
+        inspect: Callable[[pa.RecordBatch], None] | None = None,
+    ) -> pa.RecordBatchReader:
+        """The same as a stream that other libraries read, with other field names if wanted."""
+        if names is None:
+            return pa.RecordBatchReader.from_batches(self.schema, self.batches(inspect))
+        fields = zip(self.schema, names, strict=True)
+        schema = pa.schema([field.with_name(name) for field, name in fields])
+        renamed = (
+            pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+            for batch in self.batches(inspect)
+        )
+        return pa.RecordBatchReader.from_batches(schema, renamed)
+
+    def _pieces(self, batch: PolygonBatch) -> Iterator[pa.RecordBatch]:
+        """One record batch, or more where the polygons' bytes are too many for one."""
+        begin, count = 0, len(batch.codes)
+        while begin < count:
+            limit = batch.offsets[begin] + MAX_COLUMN_BYTES
+            end = int(np.searchsorted(batch.offsets, limit, side="right")) - 1
+            rows = slice(begin, max(end, begin + 1))
+            self.count += rows.stop - begin
+            self.codes.update(np.unique(batch.codes[rows]).tolist())
+            yield self._record(batch, rows)
+            begin = rows.stop
+
+    def _record(self, batch: PolygonBatch, rows: slice) -> pa.RecordBatch:
+        codes = batch.codes[rows]
+        columns = [
+            pa.array(codes),
+            self._names(codes),
+            pa.array(batch.areas[rows]),
+            pa.array(batch.perimeters[rows]),
+        ]
+        if self._with_confidence:
+            for values in (batch.confidence_means, batch.confidence_minima):
+                known = np.full(len(codes), np.nan) if values is None else values[rows]
+                columns.append(pa.array(np.round(known, 4), from_pandas=True))
+        offsets = batch.offsets[rows.start : rows.stop + 1]
+        wkb = batch.wkb[offsets[0] : offsets[-1]]
+        buffers = [None, pa.py_buffer((offsets - offsets[0]).astype(np.int32)), pa.py_buffer(wkb)]
+        columns.append(pa.Array.from_buffers(pa.binary(), len(codes), buffers))
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+    def _names(self, codes: npt.NDArray[np.int32]) -> pa.Array:
+        present, which = np.unique(codes, return_inverse=True)
+        names = pa.array([self._meanings.name(int(code)) for code in present], pa.utf8())
+        return names.take(pa.array(which))
