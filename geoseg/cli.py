@@ -8,7 +8,6 @@ so that `geoseg --help` answers at once.
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import tempfile
@@ -16,19 +15,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from geoseg import printing
 from geoseg.errors import GeosegError, InputError
-
-if TYPE_CHECKING:
-    from geoseg.accuracy.design import Design
-    from geoseg.accuracy.estimate import Estimate
-    from geoseg.accuracy.judgement import Judgement
-    from geoseg.model.bundle import Bundle
-    from geoseg.prediction import Prediction
-    from geoseg.raster.source import Header
 
 STANDARD_ERROR = 2
 INTERRUPTED = 130
@@ -181,7 +173,7 @@ def predict(
             files = {what: str(path) for what, path in prediction.files.items()}
             click.echo(json.dumps({**prediction.summary, "path": scene, "files": files}))
         elif not quiet:
-            _print_prediction(prediction)
+            printing.print_prediction(prediction)
     return 1 if 1 in failures else max(failures, default=0)
 
 
@@ -201,7 +193,7 @@ def models(as_json: bool) -> int:
             continue
         card = bundle.card
         if as_json:
-            click.echo(json.dumps({"name": name, **_card_facts(bundle)}))
+            click.echo(json.dumps({"name": name, **printing.card_facts(bundle)}))
         else:
             click.echo(f"{name}  {len(card.legend)} classes from {' '.join(card.bands)}")
             click.echo(f"    {card.description}")
@@ -220,17 +212,19 @@ def info(target: str, as_json: bool) -> None:
         bundle = load_bundle(target)
         if as_json:
             click.echo(
-                json.dumps(_card_facts(bundle) | {"card": json.loads(bundle.card.to_json())})
+                json.dumps(
+                    printing.card_facts(bundle) | {"card": json.loads(bundle.card.to_json())}
+                )
             )
         else:
-            _print_model(bundle)
+            printing.print_model(bundle)
         return
     from geoseg.raster.source import RasterSource
 
     source = RasterSource(target)
-    facts = _scene_facts(source.header)
+    facts = printing.scene_facts(source.header)
     source.close()
-    click.echo(json.dumps(facts) if as_json else _table(facts))
+    click.echo(json.dumps(facts) if as_json else printing.table(facts))
 
 
 @cli.command()
@@ -285,7 +279,7 @@ def sample(classes: str, expected: str | None, as_json: bool, quiet: bool, **opt
         files = {what: str(path) for what, path in drawn.files.items()}
         click.echo(json.dumps({**drawn.design.to_dict(), "files": files}))
     elif not quiet:
-        _print_design(drawn.design)
+        printing.print_design(drawn.design)
         for path in drawn.files.values():
             click.echo(f"  {path}")
 
@@ -335,7 +329,7 @@ def accuracy(
         files = {what: str(path) for what, path in assessment.files.items()}
         click.echo(json.dumps({**to_dict(assessment.judgement), "files": files}))
     elif not quiet:
-        _print_judgement(assessment.judgement)
+        printing.print_judgement(assessment.judgement)
         for path in assessment.files.values():
             click.echo(f"  {path}")
 
@@ -429,29 +423,6 @@ def _progress(name: str, *, show: bool) -> Iterator[Callable[[float], None] | No
         yield advance
 
 
-def _print_prediction(prediction: Prediction) -> None:
-    summary = prediction.summary
-    rows, cols = summary["shape"]
-    gsd = "unknown gsd" if summary["gsd_m"] is None else f"{summary['gsd_m']:g} m"
-    seconds = sum(summary["seconds"].values())
-    click.echo(
-        f"{summary['scene']}: {rows} x {cols} pixels at {gsd}, "
-        f"{summary['valid_share']:.1%} valid, mapped in {seconds:.1f} s"
-    )
-    for warning in summary["warnings"]:
-        click.echo(f"  warning: {warning}", err=True)
-    for assumed in summary["assumed"]:
-        click.echo(f"  assumed: {assumed}", err=True)
-    for each in sorted(summary["classes"], key=lambda each: -each["pixels"]):
-        if each["pixels"]:
-            area = each["hectares"]
-            amount = f"{each['pixels']:>12,} px" if area is None else f"{area:>12,.1f} ha"
-            click.echo(f"  {each['name']:<20}{amount}{each['share']:>9.1%}")
-    for path in prediction.files.values():
-        if not path.name.endswith(".aux.xml"):
-            click.echo(f"  {path}")
-
-
 def _expectations(text: str | None) -> float | dict[str, float] | None:
     """What --expected says: one accuracy for all strata, or by name."""
     if text is None:
@@ -463,118 +434,6 @@ def _expectations(text: str | None) -> float | dict[str, float] | None:
         return {name.strip(): float(value) for name, value in pairs}
     except ValueError as error:
         raise InputError(f"--expected {text!r} is neither 0.8 nor water=0.9,trees=0.7") from error
-
-
-def _print_design(design: Design) -> None:
-    click.echo(f"{design.map_name}: {design.samples} samples, {design.kind}, seed {design.seed}")
-    if design.size_from not in (None, "given"):
-        click.echo(f"  size: from {design.size_from}", err=True)
-    for stratum, weight in zip(design.strata, design.weights, strict=True):
-        click.echo(f"  {stratum.name:<20}{stratum.samples:>7} of {stratum.pixels:>12,} px"
-                   f"{weight:>9.1%}")  # fmt: skip
-
-
-def _print_judgement(judgement: Judgement) -> None:
-    from geoseg.accuracy.report import OVERALL, title
-
-    figures, unit = judgement.figures, judgement.area_unit
-    click.echo(f"{title(judgement)}: {OVERALL[judgement.kind]} {_spread(figures.overall, 100)} %")
-    for note in judgement.notes:
-        click.echo(f"  note: {note}", err=True)
-    shown, heads = 3, ("user's", "producer's", f"area, {unit}")
-    if judgement.kind == "agreement":  # neither accuracies nor areas
-        shown, heads = 2, ("of mapped", "of labelled", "")
-    rows = {"": heads}
-    for each in figures.classes:
-        cells = (_spread(each.users, 100), _spread(each.producers, 100), _spread(each.area, 1))
-        rows[each.name] = cells
-    wide = [max(len(cells[i]) for cells in rows.values()) for i in range(shown)]
-    for name, cells in rows.items():
-        told = "".join(f"  {cell:>{w}}" for cell, w in zip(cells, wide, strict=False))
-        click.echo(f"  {name:<20}{told}")
-    if judgement.kind == "estimate":
-        click.echo("  value ± standard error", err=True)
-
-
-def _spread(figure: Estimate, scale: float) -> str:
-    """A figure and its standard error, where there is one."""
-    if math.isnan(figure.value):
-        return "-"
-    told = f"{figure.value * scale:,.1f}"
-    known = not math.isnan(figure.standard_error) and figure.low < figure.high
-    return f"{told} ± {figure.standard_error * scale:,.1f}" if known else told
-
-
-def _card_facts(bundle: Bundle) -> dict[str, Any]:
-    card = bundle.card
-    return {
-        "path": str(bundle.path),
-        "sha256": bundle.sha256,
-        "bands": list(card.bands),
-        "classes": {each.code: each.name for each in card.legend},
-        "units": card.units,
-        "gsd_m": card.gsd_m,
-        "license": card.license,
-    }
-
-
-def _print_model(bundle: Bundle) -> None:
-    card = bundle.card
-    kept = (card.chip_px - 2 * card.halo_px) ** 2 / card.chip_px**2
-    gsd = "any" if card.gsd_m is None else "-".join(f"{each:g}" for each in card.gsd_m) + " m"
-    chips = f"{card.chip_px} px, halo {card.halo_px} px, stride {card.stride} px"
-    click.echo(f"{card.name}: {card.description}")
-    facts = {
-        "path": bundle.path,
-        "sha256": bundle.sha256,
-        "license": card.license,
-        "network": f"{card.architecture} {json.dumps(card.hyperparameters)}, "
-        f"{card.total_parameters:,} parameters",
-        "bands": " ".join(card.bands),
-        "units": card.units,
-        "gsd": gsd,
-        "classes": ", ".join(f"{each.code} {each.name}" for each in card.legend),
-        "chips": f"{chips}; {kept:.0%} of what is computed is kept",
-        "joined": "without a trace" if card.exact else "by blending, never exactly",
-        **{f"figure: {key}": value for key, value in card.figures.items()},
-        **{f"made: {key}": value for key, value in card.training.items()},
-        **{f"limit {i}": limit for i, limit in enumerate(card.limits, 1)},
-    }
-    click.echo(_table(facts))
-
-
-def _scene_facts(header: Header) -> dict[str, Any]:
-    from geoseg.bands import band_names
-
-    grid = header.grid
-    try:
-        known: Any = band_names(header.descriptions, header.wavelengths_um)
-    except InputError as error:
-        known = str(error)
-    return {
-        "scene": header.name,
-        "pixels": f"{grid.height} x {grid.width}",
-        "type": str(header.dtype),
-        "crs": None if grid.crs is None else grid.crs.to_string(),
-        "gsd_m": None if grid.gsd_m is None else round(grid.gsd_m, 4),
-        "north_up": grid.is_north_up,
-        "bounds": list(grid.bounds),
-        "bands": [name or f"band {i}" for i, name in enumerate(header.descriptions, 1)],
-        "common_names": known,
-        "nodata": _one_or_all(header.nodata),
-        "scale": _one_or_all(header.scales),
-        "offset": _one_or_all(header.offsets),
-        "alpha_band": header.alpha(known.values() if isinstance(known, dict) else ()),
-    }
-
-
-def _one_or_all(values: tuple[Any, ...]) -> Any:
-    return values[0] if len(set(values)) == 1 else list(values)
-
-
-def _table(facts: dict[str, Any]) -> str:
-    wide = max(map(len, facts))
-    return "\n".join(f"  {key:<{wide}}  {value}" for key, value in facts.items())
 
 
 def _complain(error: GeosegError) -> None:

@@ -141,7 +141,7 @@ class MapPolygons:
         minimum: MinArea | None = None,
         classes: Sequence[str | int] | None = None,
     ) -> None:
-        in_metres = raster.grid.crs is not None
+        in_metres = raster.grid.gsd_m is not None
         tolerance = generalization is not None and generalization.tolerance_m
         if not in_metres and (tolerance or (minimum is not None and not minimum.in_pixels)):
             raise InputError(
@@ -185,7 +185,7 @@ class MapPolygons:
             yield PolygonTable(
                 self._batches(confidence),
                 self._meanings,
-                in_metres=self._raster.grid.crs is not None,
+                in_metres=self._raster.grid.gsd_m is not None,
                 with_confidence=confidence is not None,
             )
 

@@ -17,8 +17,8 @@ __all__ = ["Ground"]
 class Ground:
     """The size of pixels, known at nodes at most 5 km apart and interpolated between them.
 
-    Nodes lie on pixel centres where pixels are that large. Without a CRS a pixel is a unit
-    square.
+    Nodes lie on pixel centres where pixels are that large. Without a CRS that has a place on the
+    Earth a pixel is a unit square.
     """
 
     spacing: tuple[float, float]
@@ -45,13 +45,13 @@ class Ground:
         )
         axes = grid.cell_axes_m_at(rows, cols)
         areas = grid.cell_area_m2_at(rows, cols)
-        if axes is None or areas is None:
+        if grid.gsd_m is None or axes is None or areas is None:
             unit = np.broadcast_to([1.0, 0.0, 1.0], (*rows.shape, 3)).copy()
             return cls(spacing, np.ones(rows.shape), unit)
         col_axis, row_axis = axes
         products = ((col_axis, col_axis), (col_axis, row_axis), (row_axis, row_axis))
         metric = np.stack([(one * other).sum(axis=0) for one, other in products], axis=-1)
-        return cls(spacing, areas, metric)
+        return cls(spacing, np.nan_to_num(areas), np.nan_to_num(metric))  # 0 off the Earth
 
     @property
     def longest_side_m(self) -> float:

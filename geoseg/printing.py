@@ -1,0 +1,171 @@
+"""What people are told on the terminal: results to standard output, remarks to standard error."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from geoseg.errors import InputError
+
+if TYPE_CHECKING:
+    from geoseg.accuracy.design import Design
+    from geoseg.accuracy.estimate import Estimate
+    from geoseg.accuracy.judgement import Judgement
+    from geoseg.model.bundle import Bundle
+    from geoseg.prediction import Prediction
+    from geoseg.raster.source import Header
+
+__all__ = [
+    "card_facts",
+    "print_design",
+    "print_judgement",
+    "print_model",
+    "print_prediction",
+    "scene_facts",
+    "table",
+]
+
+
+def print_prediction(prediction: Prediction) -> None:
+    """A finished map: classes by area, what was assumed, where the files are."""
+    summary = prediction.summary
+    rows, cols = summary["shape"]
+    gsd = "unknown gsd" if summary["gsd_m"] is None else f"{summary['gsd_m']:g} m"
+    seconds = sum(summary["seconds"].values())
+    click.echo(
+        f"{summary['scene']}: {rows} x {cols} pixels at {gsd}, "
+        f"{summary['valid_share']:.1%} valid, mapped in {seconds:.1f} s"
+    )
+    for warning in summary["warnings"]:
+        click.echo(f"  warning: {warning}", err=True)
+    for assumed in summary["assumed"]:
+        click.echo(f"  assumed: {assumed}", err=True)
+    for each in sorted(summary["classes"], key=lambda each: -each["pixels"]):
+        if each["pixels"]:
+            area = each["hectares"]
+            amount = f"{each['pixels']:>12,} px" if area is None else f"{area:>12,.1f} ha"
+            click.echo(f"  {each['name']:<20}{amount}{each['share']:>9.1%}")
+    for path in prediction.files.values():
+        if not path.name.endswith(".aux.xml"):
+            click.echo(f"  {path}")
+
+
+def print_design(design: Design) -> None:
+    """A drawn sample, stratum by stratum."""
+    click.echo(f"{design.map_name}: {design.samples} samples, {design.kind}, seed {design.seed}")
+    if design.size_from not in (None, "given"):
+        click.echo(f"  size: from {design.size_from}", err=True)
+    for stratum, weight in zip(design.strata, design.weights, strict=True):
+        click.echo(f"  {stratum.name:<20}{stratum.samples:>7} of {stratum.pixels:>12,} px"
+                   f"{weight:>9.1%}")  # fmt: skip
+
+
+def print_judgement(judgement: Judgement) -> None:
+    """Accuracies and areas, each with its standard error."""
+    from geoseg.accuracy.report import OVERALL, title
+
+    figures, unit = judgement.figures, judgement.area_unit
+    click.echo(f"{title(judgement)}: {OVERALL[judgement.kind]} {_spread(figures.overall, 100)} %")
+    for note in judgement.notes:
+        click.echo(f"  note: {note}", err=True)
+    shown, heads = 3, ("user's", "producer's", f"area, {unit}")
+    if judgement.kind == "agreement":  # neither accuracies nor areas
+        shown, heads = 2, ("of mapped", "of labelled", "")
+    rows = {"": heads}
+    for each in figures.classes:
+        cells = (_spread(each.users, 100), _spread(each.producers, 100), _spread(each.area, 1))
+        rows[each.name] = cells
+    wide = [max(len(cells[i]) for cells in rows.values()) for i in range(shown)]
+    for name, cells in rows.items():
+        told = "".join(f"  {cell:>{w}}" for cell, w in zip(cells, wide, strict=False))
+        click.echo(f"  {name:<20}{told}")
+    if judgement.kind == "estimate":
+        click.echo("  value ± standard error", err=True)
+
+
+def _spread(figure: Estimate, scale: float) -> str:
+    """A figure and its standard error, where there is one."""
+    if math.isnan(figure.value):
+        return "-"
+    told = f"{figure.value * scale:,.1f}"
+    known = not math.isnan(figure.standard_error) and figure.low < figure.high
+    return f"{told} ± {figure.standard_error * scale:,.1f}" if known else told
+
+
+def card_facts(bundle: Bundle) -> dict[str, Any]:
+    """The gist of a model, for machines."""
+    card = bundle.card
+    return {
+        "path": str(bundle.path),
+        "sha256": bundle.sha256,
+        "bands": list(card.bands),
+        "classes": {each.code: each.name for each in card.legend},
+        "units": card.units,
+        "gsd_m": card.gsd_m,
+        "license": card.license,
+    }
+
+
+def print_model(bundle: Bundle) -> None:
+    """All that a card says."""
+    card = bundle.card
+    kept = (card.chip_px - 2 * card.halo_px) ** 2 / card.chip_px**2
+    gsd = "any" if card.gsd_m is None else "-".join(f"{each:g}" for each in card.gsd_m) + " m"
+    chips = f"{card.chip_px} px, halo {card.halo_px} px, stride {card.stride} px"
+    click.echo(f"{card.name}: {card.description}")
+    facts = {
+        "path": bundle.path,
+        "sha256": bundle.sha256,
+        "license": card.license,
+        "network": f"{card.architecture} {json.dumps(card.hyperparameters)}, "
+        f"{card.total_parameters:,} parameters",
+        "bands": " ".join(card.bands),
+        "units": card.units,
+        "gsd": gsd,
+        "classes": ", ".join(f"{each.code} {each.name}" for each in card.legend),
+        "chips": f"{chips}; {kept:.0%} of what is computed is kept",
+        "joined": "without a trace" if card.exact else "by blending, never exactly",
+        **{f"figure: {key}": value for key, value in card.figures.items()},
+        **{f"made: {key}": value for key, value in card.training.items()},
+        **{f"limit {i}": limit for i, limit in enumerate(card.limits, 1)},
+    }
+    click.echo(table(facts))
+
+
+def scene_facts(header: Header) -> dict[str, Any]:
+    """A scene as geoseg reads it."""
+    from geoseg.bands import band_names
+
+    grid = header.grid
+    try:
+        known: Any = band_names(header.descriptions, header.wavelengths_um)
+    except InputError as error:
+        known = str(error)
+    return {
+        "scene": header.name,
+        "pixels": f"{grid.height} x {grid.width}",
+        "type": str(header.dtype),
+        "crs": None if grid.crs is None else grid.crs.to_string(),
+        "gsd_m": None if grid.gsd_m is None else round(grid.gsd_m, 4),
+        "north_up": grid.is_north_up,
+        "bounds": list(grid.bounds),
+        "bands": [name or f"band {i}" for i, name in enumerate(header.descriptions, 1)],
+        "common_names": known,
+        "nodata": _one_or_all(header.nodata),
+        "scale": _one_or_all(header.scales),
+        "offset": _one_or_all(header.offsets),
+        "alpha_band": header.alpha(known.values() if isinstance(known, dict) else ()),
+    }
+
+
+def _one_or_all(values: tuple[Any, ...]) -> Any:
+    return values[0] if len(set(values)) == 1 else list(values)
+
+
+def table(facts: dict[str, Any]) -> str:
+    """Keys and values in two columns."""
+    wide = max(map(len, facts))
+    return "\n".join(f"  {key:<{wide}}  {value}" for key, value in facts.items())
