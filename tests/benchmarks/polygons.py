@@ -120,6 +120,13 @@ def count_patches(raster: Path) -> int:
     return sum(ndimage.label(classes == code)[1] for code in range(CLASSES))
 
 
+def make_rasters(square: str, tall: str, _: str) -> None:
+    """Write the classes once, and four times on top of each other."""
+    classes = make_classes()
+    write_classes(Path(square), classes, 1)
+    write_classes(Path(tall), classes, 4)
+
+
 def check(path: Path, pixels: int) -> str:
     shapes = shapely.from_wkb(pyogrio.raw.read(path, layer=0)[2])
     union = shapely.coverage_union_all(shapes).area / 100
@@ -144,10 +151,8 @@ def main() -> None:
     folder = options.folder
     folder.mkdir(parents=True, exist_ok=True)
     square, tall = folder / "square.tif", folder / "tall.tif"
-    if not tall.exists():
-        classes = make_classes()
-        write_classes(square, classes, 1)
-        write_classes(tall, classes, 4)
+    if not tall.exists():  # in a process of its own, whose memory is not counted for the others
+        subprocess.run(own("make_rasters", square, tall), check=True)
     peer, exact = folder / "peer.gpkg", folder / "exact.gpkg"
     gdal = ["gdal_polygonize.py", "-q", "-overwrite", str(square), "-of", "GPKG", str(peer)]
     default, fewer, shapes = folder / "default.gpkg", folder / "20.gpkg", folder / "shapes.gpkg"
