@@ -266,26 +266,31 @@ class Grid:
         Returns:
             Square metres, in the shape of the arguments; None or NaN as in `cell_area_m2`.
         """
-        place = None if self.crs is None else _on_ellipsoid(self.crs.to_wkt())
-        return None if place is None else _cell_areas(place, self.transform, rows, cols)
+        steps = self.cell_steps_m_at(rows, cols)
+        if steps is None:
+            return None
+        with np.errstate(invalid="ignore"):
+            areas = np.linalg.norm(np.cross(*steps), axis=-1)
+        return np.where(np.isfinite(areas), areas, np.nan)
 
-    def cell_axes_m_at(
-        self, rows: npt.NDArray[np.float64], cols: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.float64] | None:
-        """How far one column and one row lead on the ground, at each (row, column) in pixels.
+    def cell_steps_m_at(self, rows: Floats, cols: Floats) -> tuple[Floats, Floats] | None:
+        """How far one column and one row lead in space, at each (row, column) in pixels.
+
+        Central differences; the parallelogram that they span is the pixel.
 
         Returns:
-            Metres, (2, 2, ...): first the step across, then the step down, each east and north;
-            None or NaN as in `cell_area_m2`.
+            Metres, twice (..., 3), geocentric: the step across and the step down; None or NaN as
+            in `cell_area_m2`.
         """
         place = None if self.crs is None else _on_ellipsoid(self.crs.to_wkt())
         if place is None:
             return None
-        steps = _steps(place, self.transform, rows, cols)
-        east, north = place.directions(*_map_points(self.transform, rows, cols))
-        return np.array(
-            [[(step * east).sum(axis=-1), (step * north).sum(axis=-1)] for step in steps]
+        east, west, south, north = (
+            place.point(*self.to_map(cols + across, rows + down))
+            for across, down in ((0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5))
         )
+        with np.errstate(invalid="ignore"):
+            return east - west, south - north
 
     def _node_spacing_px(self) -> int:
         return max(1, int(NODE_SPACING_M / (self.gsd_m or NODE_SPACING_M)))
@@ -301,40 +306,6 @@ def _nodes(
     place = np.arange(start, start + count) / step - first
     at = np.floor(place).astype(np.intp)
     return nodes, at, place - at
-
-
-def _map_points(
-    transform: Affine, row: npt.NDArray[np.float64], col: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    t = transform
-    return t.a * col + t.b * row + t.c, t.d * col + t.e * row + t.f
-
-
-def _steps(
-    place: _OnEllipsoid,
-    transform: Affine,
-    row: npt.NDArray[np.float64],
-    col: npt.NDArray[np.float64],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """How a point in space moves by a column and by a row: central differences, in metres."""
-
-    def point(d_row: float, d_col: float) -> npt.NDArray[np.float64]:
-        return place.point(*_map_points(transform, row + d_row, col + d_col))
-
-    with np.errstate(invalid="ignore"):
-        return point(0, 0.5) - point(0, -0.5), point(0.5, 0) - point(-0.5, 0)
-
-
-def _cell_areas(
-    place: _OnEllipsoid,
-    transform: Affine,
-    row: npt.NDArray[np.float64],
-    col: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    """The parallelogram that a pixel spans in space; NaN where the CRS does not reach."""
-    with np.errstate(invalid="ignore"):
-        areas = np.linalg.norm(np.cross(*_steps(place, transform, row, col)), axis=-1)
-    return np.where(np.isfinite(areas), areas, np.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,19 +330,6 @@ class _OnEllipsoid:
         longitude, latitude = (np.asarray(angle) * self.radians for angle in (x, y))
         reached = np.isfinite(longitude) & (np.abs(latitude) < 2)  # infinity, from afar
         return np.where(reached, longitude, np.nan), np.where(reached, latitude, np.nan)
-
-    def directions(
-        self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Unit vectors towards east and towards north in space, on the last axis."""
-        longitude, latitude = self.longitude_latitude(x, y)
-        east = (-np.sin(longitude), np.cos(longitude), np.zeros_like(longitude))
-        north = (
-            -np.sin(latitude) * np.cos(longitude),
-            -np.sin(latitude) * np.sin(longitude),
-            np.cos(latitude),
-        )
-        return np.stack(east, axis=-1), np.stack(north, axis=-1)
 
     def point(
         self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]

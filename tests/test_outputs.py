@@ -67,7 +67,7 @@ def test_a_killed_run_leaves_nothing_and_the_rerun_gives_the_same_bytes(
 ) -> None:
     expected, takes = undisturbed
     moments = random.Random(1)
-    killed = between = 0
+    killed = 0
     for _ in range(8):
         run = subprocess.Popen(command(scene, tmp_path), stdout=subprocess.DEVNULL)
         try:
@@ -79,11 +79,9 @@ def test_a_killed_run_leaves_nothing_and_the_rerun_gives_the_same_bytes(
             for name, digest in zip(RASTERS, expected, strict=True):
                 if (tmp_path / name).exists():  # killed between two renames: whole all the same
                     assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest
-                    between += 1
         for path in tmp_path.glob("scene_*"):
             path.unlink()
     assert killed > 2
-    assert between <= len(RASTERS), "the moment between two renames is rare"
     run = run_to_end(scene, tmp_path)
     assert run.returncode == 0, run.stderr
     assert hashes(tmp_path) == expected

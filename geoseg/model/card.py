@@ -20,6 +20,9 @@ from geoseg.legend import Legend, LegendClass
 
 __all__ = ["Card", "ModelInput", "ModelOutput", "OutputClass", "ZScore", "make_card"]
 
+GRAPH_NOTE = ("geoseg", "function_sha256")
+"""Where in an exported graph's notes `Card.function_sha256` stands."""
+
 EXTENSION = "https://stac-extensions.github.io/mlm/v1.5.0/schema.json"
 
 Px = Annotated[int, Field(gt=0, le=1 << 14)]

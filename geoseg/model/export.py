@@ -11,13 +11,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from geoseg.model.card import Card
+from geoseg.model.card import GRAPH_NOTE, Card
 from geoseg.model.network import scoring_network
 
 __all__ = ["export_graph", "weight_bytes", "weights_of"]
-
-MADE_BY = ("geoseg", "function_sha256")
-"""Where in a graph's notes the hash of what it computes stands."""
 
 COUNTER = "num_batches_tracked"
 """A training counter of batch norm that says nothing about the function."""
@@ -51,7 +48,7 @@ def export_graph(network: nn.Module, card: Card) -> tuple[bytes, bytes]:
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # the tracer speaks of Python values in shape checks
         graph = openvino.convert_model(scoring, example_input=example, input=[(-1, bands, -1, -1)])
-    graph.set_rt_info(card.function_sha256, list(MADE_BY))
+    graph.set_rt_info(card.function_sha256, list(GRAPH_NOTE))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.xml"
         openvino.save_model(graph, path, compress_to_fp16=False)

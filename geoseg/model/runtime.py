@@ -21,7 +21,7 @@ from geoseg.model.bundle import (
     Bundle,
     load_bundle,
 )
-from geoseg.model.card import Card
+from geoseg.model.card import GRAPH_NOTE, Card
 from geoseg.raster.scene import Chip
 
 __all__ = ["Model", "OpenVINORuntime", "Runtime", "RuntimeName", "TorchRuntime", "load_model"]
@@ -153,7 +153,7 @@ class OpenVINORuntime:
 
 def _note(graph: Any) -> str | None:
     """The hash of what the graph computes, which its export wrote into it."""
-    path = ["geoseg", "function_sha256"]
+    path = list(GRAPH_NOTE)
     return str(graph.get_rt_info(path).astype(str)) if graph.has_rt_info(path) else None
 
 

@@ -43,14 +43,14 @@ class Ground:
             np.arange(col_nodes) * spacing[1] + 0.5,
             indexing="ij",
         )
-        axes = grid.cell_axes_m_at(rows, cols)
+        steps = grid.cell_steps_m_at(rows, cols)
         areas = grid.cell_area_m2_at(rows, cols)
-        if grid.gsd_m is None or axes is None or areas is None:
+        if grid.gsd_m is None or steps is None or areas is None:
             unit = np.broadcast_to([1.0, 0.0, 1.0], (*rows.shape, 3)).copy()
             return cls(spacing, np.ones(rows.shape), unit)
-        col_axis, row_axis = axes
-        products = ((col_axis, col_axis), (col_axis, row_axis), (row_axis, row_axis))
-        metric = np.stack([(one * other).sum(axis=0) for one, other in products], axis=-1)
+        across, down = steps
+        products = ((across, across), (across, down), (down, down))
+        metric = np.stack([(one * other).sum(axis=-1) for one, other in products], axis=-1)
         return cls(spacing, np.nan_to_num(areas), np.nan_to_num(metric))  # 0 off the Earth
 
     @property

@@ -84,7 +84,9 @@ def write_layer(
             found = pyogrio.read_info(path, layer=0, force_feature_count=True)["features"]
         if ending == ".gpkg":
             codes = sorted({*meanings.names, *table.codes})
-            add_layer_style(path, layer, GEOMETRY, qgis_style(meanings, codes))
+            style = qgis_style(meanings, codes)
+            told = {"name": "classes", "description": "the colours of the legend"}
+            add_layer_style(path, layer, GEOMETRY, style, **told)
     except (DataSourceError, DataLayerError, pa.ArrowException, RuntimeError, OSError,
             sqlite3.Error) as error:  # fmt: skip
         if isinstance(table.error, GeosegError):

@@ -22,6 +22,7 @@ from geoseg.accuracy.design import Design
 from geoseg.errors import InputError, OutputError
 from geoseg.legend import UNCERTAIN
 from geoseg.vector.sample_style import sample_style
+from geoseg.vector.styles import add_layer_style, register_table
 
 __all__ = ["LAYER", "LabelledSamples", "SampleRows", "read_samples", "write_samples"]
 
@@ -110,7 +111,7 @@ def write_samples(path: Path, samples: SampleRows, design: Design, crs: CRS | No
             )
         with closing(sqlite3.connect(path)) as database, database:
             _add_design(database, design)
-            _add_style(database, style)
+        add_layer_style(path, LAYER, "geom", style, name="samples", description="Samples to label")
     except (DataSourceError, DataLayerError, RuntimeError, sqlite3.Error) as error:
         raise OutputError(f"could not write {path.name}: {error}") from error
     found = pyogrio.read_info(path, layer=LAYER, force_feature_count=True)["features"]
@@ -144,32 +145,7 @@ def _frame(samples: SampleRows, design: Design, crs: CRS | None) -> geopandas.Ge
 def _add_design(database: sqlite3.Connection, design: Design) -> None:
     database.execute(f"CREATE TABLE {DESIGN_TABLE} (id INTEGER PRIMARY KEY, design TEXT NOT NULL)")
     database.execute(f"INSERT INTO {DESIGN_TABLE} (design) VALUES (?)", (design.to_json(),))  # noqa: S608  (a constant)
-    _register(database, DESIGN_TABLE, "How the samples were drawn; geoseg accuracy needs it")
-
-
-def _add_style(database: sqlite3.Connection, style: str) -> None:
-    database.execute(
-        "CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, "
-        "f_table_catalog TEXT(256), f_table_schema TEXT(256), f_table_name TEXT(256), "
-        "f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT, styleSLD TEXT, "
-        "useAsDefault BOOLEAN, description TEXT(500), owner TEXT(30), ui TEXT(30), "
-        "update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')))"
-    )
-    database.execute(
-        "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, "
-        "f_geometry_column, styleName, styleQML, useAsDefault, description) "
-        "VALUES ('', '', ?, 'geom', 'samples', ?, 1, 'Samples to label')",
-        (LAYER, style),
-    )
-    _register(database, "layer_styles", "")
-
-
-def _register(database: sqlite3.Connection, table: str, description: str) -> None:
-    database.execute(
-        "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, srs_id) "
-        "VALUES (?, 'attributes', ?, ?, 0)",
-        (table, table, description),
-    )
+    register_table(database, DESIGN_TABLE, "How the samples were drawn; geoseg accuracy needs it")
 
 
 def read_samples(path: str | Path, *, reference_field: str = "reference") -> LabelledSamples:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from geoseg.legend import Meanings
 
-__all__ = ["add_layer_style", "qgis_style"]
+__all__ = ["add_layer_style", "qgis_style", "register_table"]
 
 TABLE = """
 CREATE TABLE layer_styles (
@@ -51,7 +51,9 @@ def qgis_style(meanings: Meanings, codes: Iterable[int]) -> str:
     return doctype + ElementTree.tostring(root, encoding="unicode")
 
 
-def add_layer_style(geopackage: Path, layer: str, geometry: str, style: str) -> None:
+def add_layer_style(
+    geopackage: Path, layer: str, geometry: str, style: str, *, name: str, description: str
+) -> None:
     """Store a style as the default of a layer, in the table where QGIS looks for it.
 
     Raises:
@@ -59,16 +61,22 @@ def add_layer_style(geopackage: Path, layer: str, geometry: str, style: str) -> 
     """
     with closing(sqlite3.connect(geopackage)) as database, database:
         database.execute(TABLE)
-        database.execute(
-            "INSERT INTO gpkg_contents (table_name, data_type, identifier) "
-            "VALUES ('layer_styles', 'attributes', 'layer_styles')"
-        )
+        register_table(database, "layer_styles", "")
         database.execute(
             "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, "
             "f_geometry_column, styleName, styleQML, useAsDefault, description) "
-            "VALUES ('', '', ?, ?, 'classes', ?, 1, 'the colours of the legend')",
-            (layer, geometry, style),
+            "VALUES ('', '', ?, ?, ?, ?, 1, ?)",
+            (layer, geometry, name, style, description),
         )
+
+
+def register_table(database: sqlite3.Connection, table: str, description: str) -> None:
+    """Tell a GeoPackage of a table without geometry."""
+    database.execute(
+        "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, srs_id) "
+        "VALUES (?, 'attributes', ?, ?, 0)",
+        (table, table, description),
+    )
 
 
 def _fill(number: int, colour: str) -> ElementTree.Element:
