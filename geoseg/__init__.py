@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         ModelError,
         OutputError,
         SceneError,
+        TrainingError,
     )
     from geoseg.grid import Grid, Window
     from geoseg.legend import Legend, LegendClass
@@ -53,6 +54,7 @@ _HOMES = {
         "ModelError",
         "OutputError",
         "SceneError",
+        "TrainingError",
     ),
     "geoseg.grid": ("Grid", "Window"),
     "geoseg.legend": ("Legend", "LegendClass"),
@@ -87,6 +89,7 @@ __all__ = [
     "ReferenceSample",
     "Scene",
     "SceneError",
+    "TrainingError",
     "Vectorization",
     "Window",
     "assess_accuracy",
