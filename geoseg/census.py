@@ -8,9 +8,6 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pyproj
-import rasterio.features
-import shapely
 
 from geoseg.accuracy.design import MappedClass
 from geoseg.accuracy.judgement import Judgement, census
@@ -20,6 +17,7 @@ from geoseg.grid import Window
 from geoseg.legend import NODATA, UNCERTAIN
 from geoseg.map_survey import MapSurvey, check_grid, mapped_classes
 from geoseg.raster.class_map import ClassMap
+from geoseg.vector.class_polygons import ClassPolygons
 from geoseg.vector.samples import LabelledSamples
 
 __all__ = ["judge_by_polygons", "judge_by_raster"]
@@ -64,14 +62,21 @@ def judge_by_polygons(
         InputError: if a label is not in the legend, polygons of different classes overlap, they
             have no CRS, or cover nothing of the map.
     """
-    shapes = _on_map(mapped, polygons, source)
     codes = _codes(polygons, mapped_classes(seen), source)
     labelled = codes != NODATA
-    shapes, codes = shapes[labelled], codes[labelled]
-    tree = shapely.STRtree(shapes)
+    burnt = ClassPolygons(
+        polygons.shapes[labelled], codes[labelled], polygons.crs, mapped.grid, source, mapped.name
+    )
 
     def read(window: Window) -> Codes:
-        return _burn(mapped, window, shapes, codes, tree, source)
+        found, disputed = burnt.read(window)
+        if disputed.any():
+            row, col = np.argwhere(disputed)[0] + (window.row, window.col)
+            raise InputError(
+                f"polygons of different classes overlap in {source}, at pixel ({row}, {col}) of "
+                f"{mapped.name}; a place has one reference class"
+            )
+        return found
 
     notes = [] if labelled.all() else [
         f"{int((~labelled).sum())} of {len(labelled)} polygons are not labelled and were left out."
@@ -157,26 +162,6 @@ def _pairs(mapped: ClassMap, read: Reading) -> Iterator[tuple[Window, Codes, Cod
         yield window, codes, read(window)
 
 
-def _on_map(mapped: ClassMap, polygons: LabelledSamples, source: str) -> npt.NDArray[np.object_]:
-    """Polygons in pixels of the map."""
-    grid = mapped.grid
-    if grid.crs is not None and polygons.crs is None:
-        raise InputError(f"{source} has no CRS, {mapped.name} has; give the polygons one")
-    between = None
-    if grid.crs is not None and polygons.crs is not None:
-        own, goal = pyproj.CRS.from_wkt(polygons.crs), pyproj.CRS.from_wkt(grid.crs.to_wkt())
-        if own != goal:
-            between = pyproj.Transformer.from_crs(own, goal, always_xy=True)
-
-    def to_pixels(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        x, y = xy[:, 0], xy[:, 1]
-        if between is not None:
-            x, y = between.transform(x, y)
-        return np.column_stack(grid.to_pixels(x, y))
-
-    return np.asarray(shapely.transform(polygons.shapes, to_pixels), dtype=object)
-
-
 def _codes(
     polygons: LabelledSamples, legend: Sequence[MappedClass], source: str
 ) -> npt.NDArray[np.int64]:
@@ -189,34 +174,3 @@ def _codes(
                 f"{[each.name for each in legend]} and their codes"
             )
     return np.array([NODATA if label is None else known[label] for label in polygons.labels])
-
-
-def _burn(
-    mapped: ClassMap,
-    window: Window,
-    shapes: npt.NDArray[np.object_],
-    codes: npt.NDArray[np.int64],
-    tree: shapely.STRtree,
-    source: str,
-) -> Codes:
-    """Codes of the polygons that cover the pixels' centres, 255 where there is none."""
-    near = np.sort(
-        tree.query(shapely.box(window.col, window.row, window.col_stop, window.row_stop))
-    )
-    if not len(near):
-        return np.full(window.shape, NODATA, np.uint8)
-    layers = [
-        rasterio.features.rasterize(
-            [(shapely.transform(shapes[i], lambda xy: xy - (window.col, window.row)), codes[i])
-             for i in order],
-            out_shape=window.shape, fill=NODATA, dtype="uint8",
-        )
-        for order in (near, near[::-1])
-    ]  # fmt: skip
-    if (layers[0] != layers[1]).any():
-        row, col = np.argwhere(layers[0] != layers[1])[0] + (window.row, window.col)
-        raise InputError(
-            f"polygons of different classes overlap in {source}, at pixel ({row}, {col}) of "
-            f"{mapped.name}; a place has one reference class"
-        )
-    return np.asarray(layers[0], dtype=np.uint8)

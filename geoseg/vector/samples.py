@@ -148,8 +148,15 @@ def _add_design(database: sqlite3.Connection, design: Design) -> None:
     register_table(database, DESIGN_TABLE, "How the samples were drawn; geoseg accuracy needs it")
 
 
-def read_samples(path: str | Path, *, reference_field: str = "reference") -> LabelledSamples:
-    """Read samples from a GeoPackage, Shapefile, FlatGeobuf or GeoJSON file.
+def read_samples(
+    path: str | Path, *, reference_field: str = "reference", option: str = "--reference-field"
+) -> LabelledSamples:
+    """Read samples, or polygons of classes, from a GeoPackage, Shapefile, FlatGeobuf or GeoJSON.
+
+    Args:
+        path: the file.
+        reference_field: the field that holds the class, by name or code.
+        option: what a person sets that field with, for messages.
 
     Raises:
         InputError: if the file is missing, of another format, or has no field of that name.
@@ -169,7 +176,7 @@ def read_samples(path: str | Path, *, reference_field: str = "reference") -> Lab
         fields = [name for name in frame.columns if name != "geometry"]
         raise InputError(
             f"{path.name} has no field {reference_field!r}, only {fields}; "
-            "name the one that holds the reference class with --reference-field"
+            f"name the one that holds the class with {option}"
         )
     empty = np.flatnonzero(shapely.is_missing(frame.geometry) | shapely.is_empty(frame.geometry))
     if len(empty):

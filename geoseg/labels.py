@@ -1,0 +1,257 @@
+"""Labels of a scene: what a person says each pixel is, on the scene's own pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyproj
+import shapely
+
+from geoseg.errors import GridError, InputError, LegendError, SceneError
+from geoseg.grid import Grid, Window
+from geoseg.legend import NO_CLASS, NODATA, Legend
+from geoseg.raster.classes import ClassRaster
+from geoseg.vector.class_polygons import ClassPolygons
+from geoseg.vector.samples import OPENERS, read_samples
+
+__all__ = ["LabelledScene", "Labels", "open_labels", "pair_up"]
+
+Codes: TypeAlias = npt.NDArray[np.uint8]
+
+
+class Labels(Protocol):
+    """Class codes on the pixels of a scene."""
+
+    @property
+    def name(self) -> str:
+        """File name."""
+        ...
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """What was done to bring them onto the scene, a sentence each."""
+        ...
+
+    def read(self, window: Window) -> Codes:
+        """Codes (H, W) of the legend, 255 where unlabelled; the window may reach beyond.
+
+        Raises:
+            LegendError: if there is a code that the legend does not have.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledScene:
+    """A scene's file and the file of its labels."""
+
+    scene: Path
+    labels: Path
+
+
+def pair_up(scenes: Sequence[Path], labels: Sequence[Path]) -> tuple[LabelledScene, ...]:
+    """Find the labels of each scene: the file of the same stem, or one vector file for all.
+
+    Raises:
+        InputError: if a scene has no labels, or labels have no scene.
+    """
+    if not scenes or not labels:
+        raise InputError(f"there are no {'labels' if scenes else 'scenes'}: nothing to pair up")
+    if len(labels) == 1 and labels[0].suffix.lower() in OPENERS:
+        return tuple(LabelledScene(scene, labels[0]) for scene in scenes)
+    by_stem: dict[str, Path] = {}
+    for path in labels:
+        twin = by_stem.setdefault(path.stem, path)
+        if twin != path:
+            raise InputError(f"{twin} and {path} have one name; which are the labels of a scene?")
+    missing = [scene for scene in scenes if scene.stem not in by_stem]
+    if missing and len(scenes) == len(labels) == 1:
+        return (LabelledScene(scenes[0], labels[0]),)
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(scenes)} scenes have no labels of the same name, first "
+            f"{missing[0]}; labels are called as their scene is"
+        )
+    left = set(by_stem) - {scene.stem for scene in scenes}
+    if left:
+        raise InputError(f"the labels {by_stem[min(left)]} have no scene of the same name")
+    return tuple(LabelledScene(scene, by_stem[scene.stem]) for scene in scenes)
+
+
+@contextmanager
+def open_labels(
+    path: str | Path,
+    grid: Grid,
+    legend: Legend,
+    *,
+    field: str = "class",
+    unlabelled: Sequence[int] = (),
+    scene: str = "the scene",
+) -> Iterator[Labels]:
+    """Open a raster of class codes, or polygons of classes, as the labels of a scene.
+
+    Args:
+        path: a raster of one band, or a GeoPackage, Shapefile, FlatGeobuf or GeoJSON file.
+        grid: the scene's.
+        legend: what codes and names may be.
+        field: of polygons, the field that holds the class, by name or code.
+        unlabelled: codes that say nothing about a pixel.
+        scene: what to call the scene.
+
+    Raises:
+        SceneError: if they cannot be read or do not overlap the scene.
+        InputError: if polygons are of no class, or overlap with different classes.
+    """
+    path = Path(path)
+    if path.suffix.lower() in OPENERS:
+        yield PolygonLabels(path, grid, legend, field, scene)
+        return
+    raster = ClassRaster(path)
+    try:
+        yield RasterLabels(raster, grid, legend, unlabelled, scene)
+    finally:
+        raster.close()
+
+
+class RasterLabels:
+    """A class raster, nearest pixels taken where it is not on the scene's grid."""
+
+    def __init__(
+        self,
+        raster: ClassRaster,
+        grid: Grid,
+        legend: Legend,
+        unlabelled: Sequence[int],
+        scene: str,
+    ) -> None:
+        self.name = raster.path.name
+        self._raster, self._grid = raster, grid
+        self._known = np.array(sorted({*legend.codes, NO_CLASS}), np.int64)
+        self._unlabelled = np.array(unlabelled, np.int64)
+        self._between: pyproj.Transformer | None = None
+        if raster.grid.crs is not None and grid.crs is not None and raster.grid.crs != grid.crs:
+            ends = (pyproj.CRS.from_wkt(each.to_wkt()) for each in (grid.crs, raster.grid.crs))
+            self._between = pyproj.Transformer.from_crs(*ends, always_xy=True)
+        try:
+            self._place: Window | None = raster.grid.align(grid)
+        except GridError as difference:
+            self._place = None
+            self.assumed: tuple[str, ...] = (f"labels {self.name}: {difference}; nearest taken",)
+        else:
+            self.assumed = ()
+        if not _overlap(raster.grid, self._footprint()):
+            raise SceneError(f"the labels {self.name} do not overlap {scene}")
+
+    def read(self, window: Window) -> Codes:
+        """See Labels."""
+        codes = np.full(window.shape, NO_CLASS, np.int64)
+        inside = window.intersect(self._grid.window)
+        if inside is not None:
+            codes[inside.within(window)] = self._codes(inside)
+        codes[np.isin(codes, self._unlabelled)] = NO_CLASS
+        unknown = codes[~np.isin(codes, self._known)]
+        if len(unknown):
+            legend = [int(code) for code in self._known[1:]]
+            raise LegendError(
+                f"{self.name} holds the code {unknown[0]}, the legend has {legend}; add it to the "
+                "classes, or to the codes that are unlabelled"
+            )
+        return np.where(codes == NO_CLASS, NODATA, codes).astype(np.uint8)
+
+    def _codes(self, window: Window) -> npt.NDArray[np.int32]:
+        if self._place is not None:
+            source = window.shift(self._place.row, self._place.col)
+            codes = np.full(window.shape, NO_CLASS, np.int32)
+            inside = source.intersect(self._raster.grid.window)
+            if inside is not None:
+                codes[inside.within(source)] = self._raster.read(inside)
+            return codes
+        return self._nearest(window)
+
+    def _nearest(self, window: Window) -> npt.NDArray[np.int32]:
+        rows, cols = np.mgrid[window.row : window.row_stop, window.col : window.col_stop] + 0.5
+        col, row = self._in_raster(cols, rows)
+        raster = self._raster.grid.window
+        inside = (row >= 0) & (row < raster.height) & (col >= 0) & (col < raster.width)
+        codes = np.full(window.shape, NO_CLASS, np.int32)
+        if inside.any():
+            row, col = row[inside].astype(np.int64), col[inside].astype(np.int64)
+            part = Window.from_stops(row.min(), col.min(), row.max() + 1, col.max() + 1)
+            codes[inside] = self._raster.read(part)[row - part.row, col - part.col]
+        return codes
+
+    def _in_raster(
+        self, cols: npt.NDArray[np.float64], rows: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        x, y = self._grid.to_map(cols, rows)
+        if self._between is not None:
+            x, y = self._between.transform(x, y)
+        return self._raster.grid.to_pixels(x, y)
+
+    def _footprint(self) -> shapely.Polygon:
+        """The scene's outline in pixels of the labels."""
+        height, width = self._grid.shape
+        t = np.linspace(0, 1, 16)
+        cols = np.concatenate([t, t * 0 + 1, 1 - t, t * 0]) * width
+        rows = np.concatenate([t * 0, t, t * 0 + 1, 1 - t]) * height
+        col, row = self._in_raster(cols, rows)
+        known = np.isfinite(col) & np.isfinite(row)
+        if known.sum() < 3:
+            return shapely.Polygon()
+        return shapely.Polygon(np.column_stack([col[known], row[known]]))
+
+
+class PolygonLabels:
+    """Polygons of classes; where polygons of two classes lie, nothing is said."""
+
+    def __init__(self, path: Path, grid: Grid, legend: Legend, field: str, scene: str) -> None:
+        self.name = path.name
+        found = read_samples(path, reference_field=field, option="the label field")
+        kinds = shapely.get_type_id(found.shapes)
+        lines = np.flatnonzero(~np.isin(kinds, (3, 6)))
+        if len(lines):
+            raise InputError(
+                f"row {lines[0] + 1} of {self.name} is no polygon; labels cover ground"
+            )
+        broken = ~shapely.is_valid(found.shapes)
+        shapes = np.where(broken, shapely.make_valid(found.shapes), found.shapes)
+        codes = _codes_of(found.labels, legend, self.name)
+        labelled = codes != NODATA
+        self._polygons = ClassPolygons(
+            shapes[labelled], codes[labelled], found.crs, grid, self.name, scene
+        )
+        if not self._polygons.reach(grid.window):
+            raise SceneError(f"the labels {self.name} do not overlap {scene}")
+        self.assumed: tuple[str, ...] = (
+            "where polygons of different classes overlap, pixels are left unlabelled",
+        )
+        if broken.any():
+            told = f"{int(broken.sum())} polygons of {self.name} cross themselves: repaired"
+            self.assumed = (told, *self.assumed)
+
+    def read(self, window: Window) -> Codes:
+        """See Labels."""
+        codes, disputed = self._polygons.read(window)
+        return np.where(disputed, NODATA, codes).astype(np.uint8)
+
+
+def _codes_of(labels: Sequence[str | None], legend: Legend, source: str) -> npt.NDArray[np.int64]:
+    known = {str(each.code): each.code for each in legend}
+    known |= {each.name.casefold(): each.code for each in legend}
+    for number, label in enumerate(labels, 1):
+        if label is not None and label.casefold() not in known:
+            raise LegendError(
+                f"polygon {number} in {source} is labelled {label!r}; the legend has "
+                f"{', '.join(legend.names)} and their codes"
+            )
+    return np.array([NODATA if label is None else known[label.casefold()] for label in labels])
+
+
+def _overlap(grid: Grid, footprint: shapely.Polygon) -> bool:
+    return bool(shapely.box(0, 0, grid.width, grid.height).intersects(footprint))
