@@ -1,0 +1,1 @@
+"""How networks learn from scenes and labels: losses, samplers, training itself."""
