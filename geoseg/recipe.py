@@ -167,7 +167,9 @@ class Recipe(BaseModel):
         unknown = [band for band in bands if band not in COMMON_NAMES]
         if unknown:
             near = difflib.get_close_matches(unknown[0], COMMON_NAMES, 1)
-            hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(COMMON_NAMES)}"
+            hint = (
+                f"; did you mean {near[0]}?" if near else f"; there are {', '.join(COMMON_NAMES)}"
+            )
             raise ValueError(f"{unknown[0]!r} is no common band name{hint}")
         if not bands or len(set(bands)) != len(bands):
             raise ValueError("give each band once")

@@ -27,7 +27,7 @@ Sample = dict[str, Any]
 """image: (C, S, S) float32, scaled; mask: (S, S) int64, 255 where not labelled; place: which."""
 
 
-class LabelledGround(GeoDataset):  # type: ignore[misc]  # torchgeo ships no types for it
+class LabelledGround(GeoDataset):
     """Scenes and their labels, several, of any CRS and resolution.
 
     Indexed by a ChipPlace it gives that chip to the pixel, which is how geoseg's own samplers ask.
@@ -56,7 +56,8 @@ class LabelledGround(GeoDataset):  # type: ignore[misc]  # torchgeo ships no typ
             np.asarray(each, np.float32)[:, None, None] for each in (mean, stddev)
         )
         self._variation = variation or Variation(flips=False)
-        self.paths = [ground.name for ground in grounds]
+        self.names = [ground.name for ground in grounds]
+        self.paths = self.names
         self.index = _index([ground.grid for ground in grounds])
         first = grounds[0].grid.transform
         self._res = abs(first.a) + abs(first.b), abs(first.d) + abs(first.e)
@@ -86,7 +87,7 @@ class LabelledGround(GeoDataset):  # type: ignore[misc]  # torchgeo ships no typ
     def name_of(self, place: ChipPlace) -> str:
         """What to call a chip: its scene and where it lies in it."""
         window = place.window
-        return f"{self.paths[place.ground]} at row {window.row}, column {window.col}"
+        return f"{self.names[place.ground]} at row {window.row}, column {window.col}"
 
     def _place(self, query: Any) -> ChipPlace:
         """The scene that lies most in a slice of space, and a window there of the slice's size."""
@@ -102,7 +103,9 @@ class LabelledGround(GeoDataset):  # type: ignore[misc]  # torchgeo ships no typ
         around = Grid(_rasterio_crs(self.index.crs), grid.transform, (1, 1))
         at = around.to_pixels(np.array(middle.x), np.array(middle.y))
         col, row = grid.from_pixels_of(around, *at)
-        window = Window(round(float(row) - height / 2), round(float(col) - width / 2), height, width)
+        window = Window(
+            round(float(row) - height / 2), round(float(col) - width / 2), height, width
+        )
         return ChipPlace(number, window)
 
 

@@ -84,7 +84,9 @@ class RandomChips(Sampler[ChipPlace]):
         self._cells = [each for each in found if each.windows]
         if not self._cells:
             raise InputError("nothing that may be learnt from is labelled: keep less apart")
-        self._owner = np.concatenate([np.full(len(c.windows), i) for i, c in enumerate(self._cells)])
+        self._owner = np.concatenate(
+            [np.full(len(c.windows), i) for i, c in enumerate(self._cells)]
+        )
         self._counts = np.concatenate([each.counts for each in self._cells])
         self._first = np.cumsum([0, *(len(each.windows) for each in self._cells[:-1])])
 
@@ -124,7 +126,9 @@ class RandomChips(Sampler[ChipPlace]):
         area = self._cells[owner].area
         covered = self._cells[owner].windows[cell - self._first[owner]]
         for _ in range(TRIES):
-            row = _start(area.window.row, area.window.height, covered.row, covered.height, side, rng)
+            row = _start(
+                area.window.row, area.window.height, covered.row, covered.height, side, rng
+            )
             col = _start(area.window.col, area.window.width, covered.col, covered.width, side, rng)
             window = Window(row, col, side, side)
             if not any(window.intersect(kept) for kept in area.without):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -133,8 +134,8 @@ def _blocks(window: Window, side: int) -> list[Window]:
     )
     return [
         Window.from_stops(*map(int, (r0, c0, r1, c1)))
-        for r0, r1 in zip(rows[:-1], rows[1:], strict=True)
-        for c0, c1 in zip(cols[:-1], cols[1:], strict=True)
+        for r0, r1 in pairwise(rows)
+        for c0, c1 in pairwise(cols)
     ]
 
 
@@ -157,9 +158,7 @@ def check_apart(split: Split, grids: Sequence[Grid], names: Sequence[str]) -> No
                 _refuse_overlap(area, apart, grids, names)
 
 
-def _refuse_overlap(
-    area: Area, apart: Area, grids: Sequence[Grid], names: Sequence[str]
-) -> None:
+def _refuse_overlap(area: Area, apart: Area, grids: Sequence[Grid], names: Sequence[str]) -> None:
     found = _window_on(grids[area.ground], grids[apart.ground], apart.window)
     shared = None if found is None else found.intersect(area.window)
     if shared is None or any(window.contains(shared) for window in area.without):

@@ -118,9 +118,7 @@ def _cells(labels: npt.NDArray[np.uint8], classes: int) -> npt.NDArray[np.int32]
     return counted.reshape(rows, cols, classes).astype(np.int32)
 
 
-def _merge(
-    count: int, mean: Floats, squares: Floats, values: Floats
-) -> tuple[int, Floats, Floats]:
+def _merge(count: int, mean: Floats, squares: Floats, values: Floats) -> tuple[int, Floats, Floats]:
     """Add (C, N) values to count, mean and sum of squared deviations (Chan et al. 1979)."""
     more = values.shape[1]
     other = values.mean(axis=1)

@@ -65,7 +65,8 @@ class SegmentationTask(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.network, self.loss, self.names = network, loss, tuple(names)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.loss, self.names = loss, tuple(names)
         self.schedule, self._name_of, self._seed = schedule, name_of, seed
         self.average = (
             AveragedModel(network, multi_avg_fn=_averaging(schedule.average), use_buffers=True)
@@ -82,6 +83,11 @@ class SegmentationTask(LightningModule):
             return self.network
         averaged: nn.Module = self.average.module
         return averaged
+
+    def transfer_batch_to_device(self, batch: Sample, device: torch.device, _: int) -> Sample:
+        """Pixels move, in the order that convolutions are quickest with; places stay."""
+        image = batch["image"].to(device, memory_format=torch.channels_last)
+        return {**batch, "image": image, "mask": batch["mask"].to(device)}
 
     def on_train_epoch_start(self) -> None:
         """Begin an epoch with its own chance."""
@@ -103,8 +109,8 @@ class SegmentationTask(LightningModule):
         if not math.isfinite(value):
             chips = "; ".join(self._name_of(place) for place in batch["place"])
             raise TrainingError(
-                f"the loss is {value} at epoch {self.current_epoch + 1}; look at the chips {chips}, "
-                "or learn slower: --set lr=..."
+                f"the loss is {value} at epoch {self.current_epoch + 1}; look at the chips "
+                f"{chips}, or learn slower: --set lr=..."
             )
         self.losses.append(value)
         return loss
