@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import nn
 
 from geoseg.errors import InputError
+from geoseg.nets.network import Network
 from geoseg.nets.zoo import build_model
 from geoseg.raster.source import RasterSource
 from geoseg.recipe import Recipe
@@ -63,7 +63,7 @@ class Lesson(LightningDataModule):
         grounds: Sequence[Ground],
         surveys: Sequence[GroundSurvey],
         split: Split,
-        network: nn.Module,
+        network: Network,
         statistics: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
         stored_type: str | None,
     ) -> None:
@@ -71,7 +71,7 @@ class Lesson(LightningDataModule):
         self.recipe, self.grounds, self.surveys = recipe, grounds, surveys
         self.split, self.network, self.statistics = split, network, statistics
         self.stored_type = stored_type
-        self.stride = int(network.stride)  # type: ignore[arg-type]
+        self.stride = network.stride
         self.tiling = _tiling(recipe, network)
         variation = Variation(recipe.flips, recipe.rotate, recipe.jitter)
         self._chips = LabelledGround(
@@ -204,14 +204,14 @@ def prepare(recipe: Recipe) -> Iterator[Lesson]:
         bands=recipe.bands,
         classes=len(recipe.legend),
         pretrained=recipe.pretrained,
-        **_hyperparameters(recipe),
+        **recipe.network,
     )
-    stride = int(network.stride)  # type: ignore[arg-type]
+    stride = network.stride
     if recipe.chip_px % stride:
         raise InputError(f"chip_px {recipe.chip_px} is no multiple of the network's {stride}")
     with open_grounds(recipe, pairs) as grounds:
         surveys = survey_grounds(recipe, pairs, grounds)
-        split = split_grounds(recipe, grounds, surveys, _reach(network) or recipe.chip_px)
+        split = split_grounds(recipe, grounds, surveys, network.reach_px or recipe.chip_px)
         statistics = band_statistics([surveys[area.ground] for area in split.train])
         flat = np.flatnonzero(statistics[1] == 0)
         if len(flat):
@@ -220,17 +220,8 @@ def prepare(recipe: Recipe) -> Iterator[Lesson]:
         yield Lesson(recipe, grounds, surveys, split, network, statistics, stored)
 
 
-def _hyperparameters(recipe: Recipe) -> dict[str, Any]:
-    return dict(recipe.network)
-
-
-def _reach(network: nn.Module) -> int | None:
-    reach: int | None = network.reach_px  # type: ignore[assignment]
-    return reach
-
-
-def _tiling(recipe: Recipe, network: nn.Module) -> Tiling:
-    stride, reach = int(network.stride), _reach(network)  # type: ignore[arg-type]
+def _tiling(recipe: Recipe, network: Network) -> Tiling:
+    stride, reach = int(network.stride), network.reach_px  # type: ignore[arg-type]
     chip = recipe.predict_chip_px
     if chip is None:
         chip = recipe.chip_px if reach is None else max(512, recipe.chip_px)

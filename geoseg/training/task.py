@@ -65,7 +65,7 @@ class SegmentationTask(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last)
         self.loss, self.names = loss, tuple(names)
         self.schedule, self._name_of, self._seed = schedule, name_of, seed
         self.average = (
