@@ -34,7 +34,7 @@ from filelock import FileLock, Timeout
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from geoseg.errors import InputError, OutputError
+from geoseg.errors import GeosegError, InputError, OutputError, TrainingError
 from geoseg.model.bundle import Bundle
 from geoseg.recipe import Recipe, read_recipe
 from geoseg.training.callbacks import (
@@ -52,9 +52,8 @@ from geoseg.training.task import SegmentationTask
 
 __all__ = ["Training", "train"]
 
-RECIPE, CHECKPOINT, BEST, SUMMARY = (
-    "recipe.yaml", "checkpoint.ckpt", "best.safetensors", "summary.json",
-)  # fmt: skip
+RECIPE, HISTORY, CHECKPOINT = "recipe.yaml", "history.csv", "checkpoint.ckpt"
+BEST, SUMMARY = "best.safetensors", "summary.json"
 
 MACHINE_KEYS = ("device", "devices", "precision", "cache_mb")
 """Keys of a recipe that say where to learn, not what: they may change when a run goes on."""
@@ -104,41 +103,49 @@ def train(
         began = time.monotonic()
         _write_once(folder / "split.json", lesson.split_json())
         task = lesson.task()
-        history, best = History(folder / "history.csv"), BestNetwork(folder / BEST)
+        history, best = History(folder / HISTORY), BestNetwork(folder / BEST)
         stopping = Interruption()
         trainer = _trainer(recipe, folder, history, best, stopping, progress)
-        try:
-            _fit(trainer, task, lesson, folder)
-        except TrainingStopped:
-            if not (folder / BEST).exists():
-                raise KeyboardInterrupt from None
-        except OSError as error:
-            raise OutputError(f"could not write into {folder}: {error.strerror}") from error
+        with stopping.listening():
+            ended = _fit(trainer, task, lesson, folder)
+        if ended is not None and not (folder / BEST).exists():
+            raise ended  # nothing was learnt that could be kept
         seconds = round(time.monotonic() - began, 1)
         bundle, summary = conclude(
-            folder, lesson, history.rows, (best.epoch, best.miou), seconds, trainer_label(trainer)
+            folder, lesson, history.rows, (best.epoch, best.miou), seconds, _machine(trainer)
         )
-        if not stopping.interrupted:
+        if isinstance(ended, TrainingError):
+            raise ended
+        if ended is None:
             text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
             replace_file(folder / SUMMARY, text.encode())
-    return Training(folder, bundle, summary, stopping.interrupted)
+    return Training(folder, bundle, summary, interrupted=ended is not None)
 
 
-def trainer_label(trainer: Trainer) -> str:
+def _machine(trainer: Trainer) -> str:
     """Where a training ran, in words."""
     device = trainer.strategy.root_device.type
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     return f"torch {torch.__version__}, {trainer.world_size} x {name}, {trainer.precision}"
 
 
-def _fit(trainer: Trainer, task: SegmentationTask, lesson: Lesson, folder: Path) -> None:
+def _fit(
+    trainer: Trainer, task: SegmentationTask, lesson: Lesson, folder: Path
+) -> TrainingError | KeyboardInterrupt | None:
+    """Learn, from the checkpoint on if there is one; what ended it early, if anything did."""
     checkpoint = folder / CHECKPOINT
-    trainer.fit(
-        task,
-        datamodule=lesson,
-        ckpt_path=checkpoint if checkpoint.exists() else None,
-        weights_only=True,
-    )
+    try:
+        trainer.fit(
+            task,
+            datamodule=lesson,
+            ckpt_path=checkpoint if checkpoint.exists() else None,
+            weights_only=True,
+        )
+    except TrainingStopped:
+        return KeyboardInterrupt()
+    except TrainingError as error:
+        return error
+    return None
 
 
 def _trainer(
@@ -227,15 +234,17 @@ def _run_folder(folder: Path, recipe: Recipe, overwrite: bool) -> Iterator[None]
         raise OutputError(f"another geoseg is training in {folder}") from error
     except OSError as error:
         raise OutputError(f"cannot write into {folder}: {error.strerror}") from error
-    begun = False
     try:
         _take_up(folder, recipe, overwrite)
-        begun = True
         yield
+    except OSError as error:
+        if isinstance(error, GeosegError):
+            raise
+        raise OutputError(f"could not write into {folder}: {error.strerror or error}") from error
     finally:
-        lock.release()
         (folder / ".lock").unlink(missing_ok=True)
-        if made and not (begun and (folder / "history.csv").exists()):
+        lock.release()
+        if made and not (folder / HISTORY).exists():
             shutil.rmtree(folder, ignore_errors=True)  # nothing was learnt
 
 

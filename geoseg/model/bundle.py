@@ -101,7 +101,7 @@ def save_bundle(folder: str | Path, card: Card, network: nn.Module) -> Bundle:
         ModelError: if the network does not fit the card.
         OutputError: if the folder cannot be written or holds a bundle.
     """
-    from geoseg.model.export import export_graph, weight_bytes
+    from geoseg.model.export import export_graph, weight_bytes, weights_of
 
     folder = Path(folder)
     if (folder / CARD).exists():
@@ -109,7 +109,9 @@ def save_bundle(folder: str | Path, card: Card, network: nn.Module) -> Bundle:
     weights = weight_bytes(network)
     contents = {WEIGHTS: weights}
     hashes = {WEIGHTS: hashlib.sha256(weights).hexdigest()}
-    parameters = sum(each.numel() for each in network.parameters())
+    parameters = sum(  # with those that never learn, as STAC's words have it
+        tensor.numel() for name, tensor in weights_of(network).items() if ".running_" not in name
+    )
     card = card.model_copy(update={"sha256": hashes, "total_parameters": parameters})
     contents[GRAPH], contents[GRAPH_WEIGHTS] = export_graph(network, card)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}

@@ -7,7 +7,8 @@ import io
 import math
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,12 +175,18 @@ class Interruption(Callback):
     def __init__(self) -> None:
         self.interrupted = False
         """Whether it was."""
-        self._before: Any = None
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen."""
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._note)
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take Ctrl-C from now on; only the main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGINT, self._note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def _note(self, *_: Any) -> None:
         if self.interrupted:  # the second time it is meant
@@ -190,12 +197,6 @@ class Interruption(Callback):
         """Stop if asked to."""
         if self.interrupted:
             raise TrainingStopped
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Listen no more."""
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -74,7 +74,8 @@ def _files(recipe: Recipe, what: str) -> list[Path]:
     told = getattr(recipe, what)
     found: set[Path] = set()
     for pattern in [told] if isinstance(told, str) else told:
-        fits = {Path(path) for path in glob(str(Path(recipe.data) / pattern), recursive=True)}
+        whole = str(Path(recipe.data) / pattern)  # patterns may be absolute
+        fits = {Path(path) for path in glob(whole, recursive=True)}  # noqa: PTH207
         if not fits:
             raise InputError(f"{what}: no file fits {pattern} in {recipe.data}")
         found |= fits

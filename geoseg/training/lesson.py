@@ -221,7 +221,7 @@ def prepare(recipe: Recipe) -> Iterator[Lesson]:
 
 
 def _tiling(recipe: Recipe, network: Network) -> Tiling:
-    stride, reach = int(network.stride), network.reach_px  # type: ignore[arg-type]
+    stride, reach = network.stride, network.reach_px
     chip = recipe.predict_chip_px
     if chip is None:
         chip = recipe.chip_px if reach is None else max(512, recipe.chip_px)
