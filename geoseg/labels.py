@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,8 @@ class LabelledScene:
 
     scene: Path
     labels: Path
+    kept_for: Literal["validation", "test"] | None = None
+    """What it is kept apart for; None: it may be learnt from."""
 
 
 def pair_up(scenes: Sequence[Path], labels: Sequence[Path]) -> tuple[LabelledScene, ...]:

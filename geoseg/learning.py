@@ -159,7 +159,7 @@ def _trainer(
     callbacks: list[Any] = [history, best, stopping]
     if progress is not None:
         callbacks.append(ProgressCall(progress, best))
-    if recipe.patience is not None and (recipe.validation or recipe.folds):
+    if recipe.patience is not None and recipe.validates:
         callbacks.append(
             EarlyStopping("validation_miou", mode="max", patience=recipe.patience, strict=False)
         )

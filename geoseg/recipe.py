@@ -50,6 +50,14 @@ class Recipe(BaseModel):
     labels: Files = Field(
         description="Files called as their scenes are, or one file of polygons for all."
     )
+    validation_scenes: Files | None = Field(
+        None, description="Scenes kept apart to choose the best epoch by, instead of a share."
+    )
+    validation_labels: Files | None = Field(None, description="Their labels.")
+    test_scenes: Files | None = Field(
+        None, description="Scenes kept apart that nothing is chosen by, instead of a share."
+    )
+    test_labels: Files | None = Field(None, description="Their labels.")
     label_field: str = Field("class", description="Of polygons: the field that holds the class.")
     classes: dict[int, str | ClassName] = Field(
         description="Code: name, or code: {name: ..., colour: '#rrggbb'}.", min_length=2
@@ -181,6 +189,10 @@ class Recipe(BaseModel):
             raise ValueError(f"fold {self.fold} of {self.folds}: folds count from 0")
         if self.validation + self.test >= 1:
             raise ValueError("validation and test leave nothing to learn from")
+        for purpose in ("validation", "test"):
+            told = [getattr(self, f"{purpose}_{what}") is None for what in ("scenes", "labels")]
+            if any(told) and not all(told):
+                raise ValueError(f"{purpose}_scenes and {purpose}_labels go together")
         both = set(self.unlabelled) & set(self.classes)
         if both:
             raise ValueError(f"code {min(both)} is a class and unlabelled")
@@ -189,6 +201,11 @@ class Recipe(BaseModel):
         except LegendError as error:
             raise ValueError(str(error)) from error
         return self
+
+    @property
+    def validates(self) -> bool:
+        """Whether something is kept apart to choose the best epoch by."""
+        return bool(self.validation or self.folds or self.validation_scenes)
 
     @property
     def legend(self) -> Legend:

@@ -163,7 +163,7 @@ def split(folder: Path, **more: Any) -> tuple[Split, list[Grid]]:
     pairs = find_pairs(recipe)
     with open_grounds(recipe, pairs) as grounds:
         surveys = survey_grounds(recipe, pairs, grounds)
-        return split_grounds(recipe, grounds, surveys, 20), [each.grid for each in grounds]
+        return split_grounds(recipe, pairs, grounds, surveys, 20), [each.grid for each in grounds]
 
 
 def test_whole_scenes_are_kept_apart(folder: Path) -> None:
@@ -177,6 +177,19 @@ def test_whole_scenes_are_kept_apart(folder: Path) -> None:
     make_scene(only, "a", grid_at(0))
     with pytest.raises(InputError, match="split: blocks"):
         split(only)
+
+
+def test_scenes_may_be_kept_apart_by_name(folder: Path) -> None:
+    told = {"scenes": ["images/s0.tif", "images/s1.tif"], "labels": "labels/s[01].tif"}
+    kept = {"validation_scenes": "images/s2.tif", "validation_labels": "labels/s2.tif"}
+    test = {"test_scenes": "images/s3.tif", "test_labels": "labels/s3.tif"}
+    found, _ = split(folder, **told, **kept, **test)
+    parts = [[area.ground for area in part] for part in (found.train, found.validation, found.test)]
+    assert parts == [[0, 1], [2], [3]]
+    with pytest.raises(InputError, match="go together"):
+        recipe_of(folder, test_scenes="images/s3.tif")
+    with pytest.raises(InputError, match="kept apart"):  # what is learnt from cannot be
+        split(folder, **kept)
 
 
 def test_scenes_that_overlap_cannot_be_kept_apart_as_scenes(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
 from typing import Protocol
@@ -62,22 +62,27 @@ class Ground(Protocol):
 
 
 def find_pairs(recipe: Recipe) -> tuple[LabelledScene, ...]:
-    """The files of a recipe's scenes and of their labels, sorted by name.
+    """The files of a recipe's scenes and of their labels: to learn from, then those kept apart.
 
     Raises:
         InputError: if a pattern fits no file, or scenes and labels do not pair up.
     """
-    return pair_up(*(_files(recipe, what) for what in ("scenes", "labels")))
+    pairs = pair_up(*(_files(recipe, what) for what in ("scenes", "labels")))
+    for purpose in ("validation", "test"):
+        if getattr(recipe, f"{purpose}_scenes") is not None:
+            files = (_files(recipe, f"{purpose}_{what}") for what in ("scenes", "labels"))
+            pairs += tuple(replace(pair, kept_for=purpose) for pair in pair_up(*files))
+    return pairs
 
 
-def _files(recipe: Recipe, what: str) -> list[Path]:
-    told = getattr(recipe, what)
+def _files(recipe: Recipe, key: str) -> list[Path]:
+    told = getattr(recipe, key)
     found: set[Path] = set()
     for pattern in [told] if isinstance(told, str) else told:
         whole = str(Path(recipe.data) / pattern)  # patterns may be absolute
         fits = {Path(path) for path in glob(whole, recursive=True)}  # noqa: PTH207
         if not fits:
-            raise InputError(f"{what}: no file fits {pattern} in {recipe.data}")
+            raise InputError(f"{key}: no file fits {pattern} in {recipe.data}")
         found |= fits
     return sorted(found)
 

@@ -211,7 +211,7 @@ def prepare(recipe: Recipe) -> Iterator[Lesson]:
         raise InputError(f"chip_px {recipe.chip_px} is no multiple of the network's {stride}")
     with open_grounds(recipe, pairs) as grounds:
         surveys = survey_grounds(recipe, pairs, grounds)
-        split = split_grounds(recipe, grounds, surveys, network.reach_px or recipe.chip_px)
+        split = split_grounds(recipe, pairs, grounds, surveys, network.reach_px or recipe.chip_px)
         statistics = band_statistics([surveys[area.ground] for area in split.train])
         flat = np.flatnonzero(statistics[1] == 0)
         if len(flat):

@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 
 from geoseg.errors import InputError
 from geoseg.grid import Grid, Window
+from geoseg.labels import LabelledScene
 from geoseg.recipe import Recipe
 from geoseg.training.ground import Ground
 from geoseg.training.survey import CELL_PX, GroundSurvey
@@ -33,22 +35,30 @@ class Area:
     """Chips touch none of these."""
 
 
+Areas: TypeAlias = tuple[Area, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Split:
     """The areas of each purpose."""
 
-    train: tuple[Area, ...]
-    validation: tuple[Area, ...]
-    test: tuple[Area, ...]
+    train: Areas
+    validation: Areas
+    test: Areas
 
 
 def split_grounds(
-    recipe: Recipe, grounds: Sequence[Ground], surveys: Sequence[GroundSurvey], reach_px: int
+    recipe: Recipe,
+    pairs: Sequence[LabelledScene],
+    grounds: Sequence[Ground],
+    surveys: Sequence[GroundSurvey],
+    reach_px: int,
 ) -> Split:
     """Divide grounds as the recipe says.
 
     Args:
         recipe: its split, shares, folds, block and buffer.
+        pairs: what is kept apart already.
         grounds: the pieces of ground.
         surveys: what they hold: what is not labelled is not worth keeping apart.
         reach_px: how far the network sees; buffers must be as wide.
@@ -58,25 +68,38 @@ def split_grounds(
             kept apart overlaps what is learnt from.
     """
     labelled = [i for i, survey in enumerate(surveys) if survey.counts.sum()]
-    if recipe.split == "scenes":
-        split = _by_scene(recipe, grounds, labelled)
-    else:
-        split = _by_block(recipe, grounds, surveys, reach_px)
+    free = [i for i in labelled if pairs[i].kept_for is None]
+    divide = _by_scene if recipe.split == "scenes" else _by_block
+    train, validation, test = divide(recipe, grounds, surveys, free, reach_px)
+    for i in labelled:
+        whole = Area(i, grounds[i].grid.window)
+        if pairs[i].kept_for == "validation":
+            validation = (*validation, whole)
+        elif pairs[i].kept_for == "test":
+            test = (*test, whole)
+    split = Split(train, validation, test)
     check_apart(split, [ground.grid for ground in grounds], [ground.name for ground in grounds])
     return split
 
 
-def _by_scene(recipe: Recipe, grounds: Sequence[Ground], labelled: Sequence[int]) -> Split:
-    parts = _parts(recipe, len(labelled), "scenes; split: blocks divides each of them")
-    areas = [
-        tuple(Area(labelled[i], grounds[labelled[i]].grid.window) for i in part) for part in parts
-    ]
-    return Split(*areas)
+def _by_scene(
+    recipe: Recipe,
+    grounds: Sequence[Ground],
+    surveys: Sequence[GroundSurvey],
+    free: Sequence[int],
+    reach_px: int,
+) -> tuple[Areas, Areas, Areas]:
+    areas = [Area(i, grounds[i].grid.window) for i in free]
+    return _parts(recipe, areas, "scenes; split: blocks divides each of them")
 
 
 def _by_block(
-    recipe: Recipe, grounds: Sequence[Ground], surveys: Sequence[GroundSurvey], reach_px: int
-) -> Split:
+    recipe: Recipe,
+    grounds: Sequence[Ground],
+    surveys: Sequence[GroundSurvey],
+    free: Sequence[int],
+    reach_px: int,
+) -> tuple[Areas, Areas, Areas]:
     least = min(reach_px, recipe.chip_px)
     buffer_px = recipe.chip_px if recipe.buffer_px is None else recipe.buffer_px
     if buffer_px < least:
@@ -85,45 +108,46 @@ def _by_block(
         )
     blocks = [
         Area(i, block)
-        for i, (ground, survey) in enumerate(zip(grounds, surveys, strict=True))
-        for block in _blocks(ground.grid.window, recipe.block_px)
-        if _labelled_in(survey, block)
+        for i in free
+        for block in _blocks(grounds[i].grid.window, recipe.block_px)
+        if _labelled_in(surveys[i], block)
     ]
-    parts = _parts(recipe, len(blocks), "labelled blocks; a smaller block_px makes more")
-    _, validation, test = (tuple(blocks[i] for i in part) for part in parts)
+    _, validation, test = _parts(recipe, blocks, "labelled blocks; a smaller block_px makes more")
     kept = (*validation, *test)
     grids = [ground.grid for ground in grounds]
     train = tuple(
         Area(
             i,
-            grid.window,
+            grids[i].window,
             tuple(
                 found.pad(buffer_px)
                 for each in kept
-                if (found := _window_on(grid, grids[each.ground], each.window)) is not None
+                if (found := _window_on(grids[i], grids[each.ground], each.window)) is not None
             ),
         )
-        for i, grid in enumerate(grids)
+        for i in free
     )
-    return Split(train, validation, test)
+    return train, validation, test
 
 
-def _parts(recipe: Recipe, count: int, what: str) -> tuple[list[int], list[int], list[int]]:
-    """Places to learn from, to validate and to test, shuffled by the recipe's seed."""
+def _parts(recipe: Recipe, areas: Sequence[Area], what: str) -> tuple[Areas, Areas, Areas]:
+    """Areas to learn from, to validate and to test, shuffled by the recipe's seed."""
+    count = len(areas)
     order = np.random.default_rng(recipe.split_seed).permutation(count).tolist()
-    tests = round(recipe.test * count)
-    if recipe.test and not tests:
-        tests = 1
+    tests = 0 if recipe.test_scenes else math.ceil(round(recipe.test * count, 6))
     test, rest = order[:tests], order[tests:]
+    validation: list[int] = []
     if recipe.folds is not None:
         validation = rest[recipe.fold :: recipe.folds]
-    else:
-        validation = rest[: max(1, round(recipe.validation * count))] if recipe.validation else []
+    elif recipe.validation and not recipe.validation_scenes:
+        validation = rest[: max(1, round(recipe.validation * count))]
     train = [each for each in rest if each not in set(validation)]
-    wanted = bool(recipe.validation or recipe.folds)
-    if not train or (wanted and not validation):
+    if not train or (recipe.folds and not validation):
         raise InputError(f"too little to divide: there are {count} {what}")
-    return sorted(train), sorted(validation), sorted(test)
+    learnt, validated, tested = (
+        tuple(areas[i] for i in sorted(part)) for part in (train, validation, test)
+    )
+    return learnt, validated, tested
 
 
 def _blocks(window: Window, side: int) -> list[Window]:
