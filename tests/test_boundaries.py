@@ -29,7 +29,7 @@ def slow(
 
     def near(a: tuple[int, int], b: tuple[int, int]) -> bool:
         steps = [(x - y) / max(px, 1e-9) for x, y, px in zip(a, b, reach, strict=True)]
-        return math.hypot(*steps) <= 1 + 1e-6
+        return math.hypot(*steps) <= 1.005
 
     def boundary(raster: np.ndarray, k: int) -> list[tuple[int, int]]:
         return [
