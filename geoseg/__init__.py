@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         OutputError,
         SceneError,
     )
+    from geoseg.evaluation import Evaluation, evaluate
     from geoseg.grid import Grid, Window
     from geoseg.legend import Legend, LegendClass
     from geoseg.model.bundle import Bundle, list_models, load_bundle, save_bundle
@@ -54,6 +55,7 @@ _HOMES = {
         "OutputError",
         "SceneError",
     ),
+    "geoseg.evaluation": ("Evaluation", "evaluate"),
     "geoseg.grid": ("Grid", "Window"),
     "geoseg.legend": ("Legend", "LegendClass"),
     "geoseg.model.bundle": ("Bundle", "list_models", "load_bundle", "save_bundle"),
@@ -73,6 +75,7 @@ __all__ = [
     "Card",
     "Chip",
     "ErrorMatrix",
+    "Evaluation",
     "GeosegError",
     "Grid",
     "GridError",
@@ -92,6 +95,7 @@ __all__ = [
     "assess_accuracy",
     "estimate",
     "estimate_strata",
+    "evaluate",
     "list_models",
     "load_bundle",
     "load_model",
