@@ -28,15 +28,18 @@ if TYPE_CHECKING:
         ModelError,
         OutputError,
         SceneError,
+        TrainingError,
     )
     from geoseg.evaluation import Evaluation, evaluate
     from geoseg.grid import Grid, Window
+    from geoseg.learning import Training, train
     from geoseg.legend import Legend, LegendClass
     from geoseg.model.bundle import Bundle, list_models, load_bundle, save_bundle
     from geoseg.model.card import Card, make_card
     from geoseg.model.runtime import Model, load_model
     from geoseg.prediction import Prediction, predict
     from geoseg.raster.scene import Chip, Scene, open_scene
+    from geoseg.recipe import Recipe, read_recipe
     from geoseg.sampling import ReferenceSample, sample
     from geoseg.vectorization import Vectorization, vectorize
 
@@ -54,15 +57,18 @@ _HOMES = {
         "ModelError",
         "OutputError",
         "SceneError",
+        "TrainingError",
     ),
     "geoseg.evaluation": ("Evaluation", "evaluate"),
     "geoseg.grid": ("Grid", "Window"),
+    "geoseg.learning": ("Training", "train"),
     "geoseg.legend": ("Legend", "LegendClass"),
     "geoseg.model.bundle": ("Bundle", "list_models", "load_bundle", "save_bundle"),
     "geoseg.model.card": ("Card", "make_card"),
     "geoseg.model.runtime": ("Model", "load_model"),
     "geoseg.prediction": ("Prediction", "predict"),
     "geoseg.raster.scene": ("Chip", "Scene", "open_scene"),
+    "geoseg.recipe": ("Recipe", "read_recipe"),
     "geoseg.sampling": ("ReferenceSample", "sample"),
     "geoseg.vectorization": ("Vectorization", "vectorize"),
 }
@@ -87,9 +93,12 @@ __all__ = [
     "ModelError",
     "OutputError",
     "Prediction",
+    "Recipe",
     "ReferenceSample",
     "Scene",
     "SceneError",
+    "Training",
+    "TrainingError",
     "Vectorization",
     "Window",
     "assess_accuracy",
@@ -103,8 +112,10 @@ __all__ = [
     "match_bands",
     "open_scene",
     "predict",
+    "read_recipe",
     "sample",
     "save_bundle",
+    "train",
     "vectorize",
 ]
 

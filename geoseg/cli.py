@@ -201,6 +201,53 @@ def models(as_json: bool) -> int:
 
 
 @cli.command()
+@click.argument("recipe", required=False, metavar="RECIPE.yaml")
+@click.option("-o", "--output", metavar="DIR", help="Folder of the run. Default: runs/NAME.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replace what the recipe says: --set lr=3e-4 --set network.encoder=resnet18.",
+)
+@click.option("--overwrite", is_flag=True, help="Begin anew even if the folder holds a run.")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of recipes and exit.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
+def train(
+    recipe: str | None,
+    output: str | None,
+    settings: tuple[str, ...],
+    overwrite: bool,
+    schema: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Learn a model from scenes and labels.
+
+    A run that was cut off goes on when it is called again. Ctrl-C keeps the best model so far.
+    """
+    if schema:
+        from geoseg.recipe import recipe_schema
+
+        click.echo(recipe_schema())
+        return 0
+    if recipe is None:
+        raise click.UsageError("give a recipe, or --schema")
+    from geoseg.learning import train as learn
+
+    with printing.training_bar(show=not (quiet or as_json)) as progress:
+        training = learn(
+            recipe, output=output, settings=settings, overwrite=overwrite, progress=progress
+        )
+    if as_json:
+        click.echo(json.dumps({**training.summary, "model": str(training.bundle.path)}))
+    elif not quiet:
+        printing.print_training(training.summary, training.bundle.path)
+    return INTERRUPTED if training.interrupted else 0
+
+
+@cli.command()
 @click.argument("target", metavar="MODEL|SCENE")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(target: str, as_json: bool) -> None:

@@ -6,7 +6,8 @@
     │   ├── BandError                    its bands are not, or not clearly, the model's
     │   ├── GridError                    a grid or window makes no sense
     │   ├── LegendError                  codes, names or colours make no sense
-    │   └── ModelError                   a bundle is missing, damaged or does not fit its card
+    │   ├── ModelError                   a bundle is missing, damaged or does not fit its card
+    │   └── TrainingError                a training cannot go on; its best network is kept
     └── OutputError (OSError)            exit status 3: a result could not be written
 
 A message says what was found, where, and what to do about it, in one line.
@@ -24,6 +25,7 @@ __all__ = [
     "ModelError",
     "OutputError",
     "SceneError",
+    "TrainingError",
 ]
 
 
@@ -57,6 +59,10 @@ class LegendError(InputError):
 
 class ModelError(InputError):
     """A bundle is missing, damaged, or does not fit its card."""
+
+
+class TrainingError(InputError):
+    """A training cannot go on; the best network so far is kept."""
 
 
 class OutputError(GeosegError, OSError):

@@ -20,7 +20,7 @@ from rasterio.crs import CRS
 
 from geoseg.errors import GridError
 
-__all__ = ["Grid", "Window"]
+__all__ = ["Grid", "Window", "between_crs"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -225,6 +225,13 @@ class Grid:
         t = ~self.transform
         return t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f
 
+    def from_pixels_of(self, other: Grid, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
+        """(column, row) on this grid of places in pixels of another; infinite where not reached."""
+        x, y = other.to_map(cols, rows)
+        if self.crs is not None and other.crs is not None and self.crs != other.crs:
+            x, y = between_crs(other.crs.to_wkt(), self.crs.to_wkt()).transform(x, y)
+        return self.to_pixels(x, y)
+
     @property
     def gsd_m(self) -> float | None:
         """Ground sample distance: the side of a square as large as the middle cell, in metres.
@@ -294,6 +301,13 @@ class Grid:
 
     def _node_spacing_px(self) -> int:
         return max(1, int(NODE_SPACING_M / (self.gsd_m or NODE_SPACING_M)))
+
+
+@lru_cache(maxsize=64)
+def between_crs(wkt: str, goal: str) -> pyproj.Transformer:
+    """What brings (x, y) of one CRS, as WKT, into another."""
+    ends = pyproj.CRS.from_wkt(wkt), pyproj.CRS.from_wkt(goal)
+    return pyproj.Transformer.from_crs(ends[0], ends[1], always_xy=True)
 
 
 def _nodes(

@@ -8,12 +8,11 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pyproj
 import shapely
 
 from geoseg.accuracy.design import MappedClass
 from geoseg.errors import InputError
-from geoseg.grid import Window
+from geoseg.grid import Window, between_crs
 from geoseg.legend import NODATA, UNCERTAIN
 from geoseg.raster.class_map import ClassMap
 from geoseg.vector.samples import LabelledSamples
@@ -92,9 +91,7 @@ def _pixels(mapped: ClassMap, samples: LabelledSamples, source: str) -> tuple[In
     if grid.crs is not None:
         if samples.crs is None:
             raise InputError(f"{source} has no CRS, {mapped.name} has; give the samples one")
-        own, goal = pyproj.CRS.from_wkt(samples.crs), pyproj.CRS.from_wkt(grid.crs.to_wkt())
-        if own != goal:
-            x, y = pyproj.Transformer.from_crs(own, goal, always_xy=True).transform(x, y)
+        x, y = between_crs(samples.crs, grid.crs.to_wkt()).transform(x, y)
     col, row = grid.to_pixels(x, y)
     height, width = grid.shape
     outside = np.flatnonzero(~((row >= 0) & (row < height) & (col >= 0) & (col < width)))

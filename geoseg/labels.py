@@ -10,7 +10,6 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pyproj
 import shapely
 
 from geoseg.errors import GridError, InputError, LegendError, SceneError
@@ -138,10 +137,6 @@ class RasterLabels:
         self._raster, self._grid = raster, grid
         self._known = np.array(sorted({*legend.codes, NO_CLASS}), np.int64)
         self._unlabelled = np.array(unlabelled, np.int64)
-        self._between: pyproj.Transformer | None = None
-        if raster.grid.crs is not None and grid.crs is not None and raster.grid.crs != grid.crs:
-            ends = (pyproj.CRS.from_wkt(each.to_wkt()) for each in (grid.crs, raster.grid.crs))
-            self._between = pyproj.Transformer.from_crs(*ends, always_xy=True)
         try:
             self._place: Window | None = raster.grid.align(grid)
         except GridError as difference:
@@ -182,7 +177,7 @@ class RasterLabels:
 
     def _nearest(self, window: Window) -> npt.NDArray[np.int32]:
         rows, cols = np.mgrid[window.row : window.row_stop, window.col : window.col_stop] + 0.5
-        col, row = self._in_raster(cols, rows)
+        col, row = self._raster.grid.from_pixels_of(self._grid, cols, rows)
         raster = self._raster.grid.window
         inside = (row >= 0) & (row < raster.height) & (col >= 0) & (col < raster.width)
         codes = np.full(window.shape, NO_CLASS, np.int32)
@@ -192,21 +187,13 @@ class RasterLabels:
             codes[inside] = self._raster.read(part)[row - part.row, col - part.col]
         return codes
 
-    def _in_raster(
-        self, cols: npt.NDArray[np.float64], rows: npt.NDArray[np.float64]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        x, y = self._grid.to_map(cols, rows)
-        if self._between is not None:
-            x, y = self._between.transform(x, y)
-        return self._raster.grid.to_pixels(x, y)
-
     def _footprint(self) -> shapely.Polygon:
         """The scene's outline in pixels of the labels."""
         height, width = self._grid.shape
         t = np.linspace(0, 1, 16)
         cols = np.concatenate([t, t * 0 + 1, 1 - t, t * 0]) * width
         rows = np.concatenate([t * 0, t, t * 0 + 1, 1 - t]) * height
-        col, row = self._in_raster(cols, rows)
+        col, row = self._raster.grid.from_pixels_of(self._grid, cols, rows)
         known = np.isfinite(col) & np.isfinite(row)
         if known.sum() < 3:
             return shapely.Polygon()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from geoseg.model.bundle import Bundle
     from geoseg.prediction import Prediction
     from geoseg.raster.source import Header
+    from geoseg.training.callbacks import Progress
 
 __all__ = [
     "card_facts",
@@ -26,8 +31,10 @@ __all__ = [
     "print_judgement",
     "print_model",
     "print_prediction",
+    "print_training",
     "scene_facts",
     "table",
+    "training_bar",
 ]
 
 
@@ -212,3 +219,51 @@ def table(facts: dict[str, Any]) -> str:
     """Keys and values in two columns."""
     wide = max(map(len, facts))
     return "\n".join(f"  {key:<{wide}}  {value}" for key, value in facts.items())
+
+
+def print_training(summary: dict[str, Any], model: Path) -> None:
+    """A finished training: how good its best network is, and where it lies."""
+    click.echo(
+        f"{summary['name']}: {summary['epochs']} epochs in {summary['seconds']:.0f} s, "
+        f"the best was {summary['best_epoch']}"
+    )
+    for assumed in summary["assumed"]:
+        click.echo(f"  assumed: {assumed}", err=True)
+    for name in summary["absent"]:
+        click.echo(f"  warning: no pixel to learn from is labelled {name}", err=True)
+    for purpose in ("validation", "test"):
+        if purpose not in summary:
+            continue
+        figures = summary[purpose]
+        click.echo(
+            f"  {purpose}: accuracy {figures['overall']:.4f}, mean IoU {figures['mean_iou']:.4f}"
+        )
+        for name, each in figures["classes"].items():
+            iou = "   absent" if not each["support"] else f"{each['iou']:>9.4f}"
+            click.echo(f"    {name:<24}IoU{iou}{each['support']:>14,.0f} px")
+    click.echo(f"  {model}")
+
+
+@contextmanager
+def training_bar(*, show: bool) -> Iterator[Callable[[Progress], None] | None]:
+    """How far a training is: a line that moves on a terminal, a line an epoch elsewhere."""
+    if not show:
+        yield None
+        return
+    moving = sys.stderr.isatty()
+
+    def tell(now: Progress) -> None:
+        last = now.step == now.steps
+        if not (moving or last):
+            return
+        done = round(20 * now.step / now.steps)
+        bar = f" [{'#' * done}{'-' * (20 - done)}]" if moving else ""
+        scores = f"  mIoU {now.miou:.4f}, best {now.best:.4f}" if now.miou == now.miou else ""
+        line = f"epoch {now.epoch}/{now.epochs}{bar}  loss {now.loss:.4f}{scores}"
+        click.echo(f"\r{line:<78}" if moving else line, nl=not moving, err=True)
+
+    try:
+        yield tell
+    finally:
+        if moving:
+            click.echo(err=True)

@@ -285,9 +285,9 @@ def test_a_bundle_is_not_written_over_another(original: Path) -> None:
 
 
 def test_networks_by_name() -> None:
-    with pytest.raises(ModelError, match="there are unet"):
+    with pytest.raises(ModelError, match="there are fcn, unet"):
         build_model("resnet", bands=1, classes=2)
-    with pytest.raises(ModelError, match="cannot be built"):
+    with pytest.raises(ModelError, match="unet takes no depth; it takes encoder, widths"):
         build_model("unet", bands=1, classes=2, depth=4)
     with pytest.raises(InputError, match="no runtime"):
         load_model("landcover", runtime="abacus")  # type: ignore[arg-type]

@@ -44,11 +44,13 @@ def scoring_network(card: Card, weights: dict[str, Tensor]) -> ScoringNetwork:
     Raises:
         ModelError: if a weight is missing, left over or of another shape than the card says.
     """
-    size = {"bands": len(card.bands), "classes": len(card.legend)}
-    if {"name", *size} & set(card.hyperparameters):
-        raise ModelError(f"{card.name}: name, bands and classes are no hyperparameters")
+    if {"name", "bands", "classes", "pretrained"} & set(card.hyperparameters):
+        raise ModelError(f"{card.name}: name, bands, classes and pretrained are no hyperparameters")
+    bands, classes = len(card.bands), len(card.legend)
     with torch.device("meta"):  # shapes only: a card that lies takes no memory
-        network = build_model(card.architecture, **size, **card.hyperparameters)
+        network = build_model(
+            card.architecture, bands=bands, classes=classes, **card.hyperparameters
+        )
     try:
         network.load_state_dict(weights, strict=True, assign=True)
     except RuntimeError as error:

@@ -1,14 +1,25 @@
 """U-Net: an encoder, a decoder, and skips that carry the detail across."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from geoseg.nets.encoders import encoder_path, timm_name
+from geoseg.nets.network import Encoder, Network
+from geoseg.nets.reach import Nearest, Sliding, Step, Transposed, reach_px
+
 WIDTHS = (64, 128, 256, 512, 1024)
+DECODER_WIDTHS = (256, 128, 64, 32, 16)
+
+CONV = Sliding(3, padding=1)
 
 
-class UNet(nn.Module):
+class UNet(Network):
     """The U-Net of Ronneberger et al., padded so that the map is as large as the image.
 
     Every level is two 3 x 3 convolutions; levels are joined by 2 x 2 max pooling on the way down
@@ -40,7 +51,7 @@ class UNet(nn.Module):
         bands: int,
         classes: int,
         *,
-        widths: tuple[int, ...] = WIDTHS,
+        widths: Sequence[int] = WIDTHS,
         batch_norm: bool = False,
     ) -> None:
         super().__init__()
@@ -55,29 +66,14 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in steps)
         self.merge = nn.ModuleList(_double_conv(2 * b, b, batch_norm) for _, b in steps)
         self.head = nn.Conv2d(self.widths[0], classes, 1)
+        self.stride = 1 << len(steps)
+        path: list[Step] = [CONV, CONV]
+        path += [Sliding(2, stride=2), CONV, CONV] * len(steps)
+        path += [Transposed(2, stride=2), CONV, CONV] * len(steps)
+        self.reach_px = reach_px(path, self.stride)
 
-    @property
-    def stride(self) -> int:
-        """The factor by which the coarsest level is smaller than the image."""
-        return 1 << (len(self.widths) - 1)
-
-    @property
-    def reach_px(self) -> int:
-        """How far, along a row or a column, an output pixel can see the input."""
-        return max(_reach(x, len(self.widths)) for x in range(self.stride))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Score every class at every pixel.
-
-        Args:
-            image: (N, bands, H, W), with H and W multiples of ``stride``.
-
-        Returns:
-            The logits, (N, classes, H, W).
-        """
-        height, width = image.shape[-2:]
-        if height % self.stride or width % self.stride:
-            raise ValueError(f"{height} x {width} pixels: not multiples of {self.stride}")
+    def score(self, image: Tensor) -> Tensor:
+        """The logits."""
         features = self.down[0](image)
         skips = []
         for level in self.down[1:]:
@@ -89,6 +85,68 @@ class UNet(nn.Module):
         return logits
 
 
+class EncoderUNet(Network):
+    """A U-Net around an encoder made for classification, as segmentation-models-pytorch has it.
+
+    The decoder doubles the size by nearest neighbours, concatenates the encoder's features and
+    convolves twice, with batch norm. With ``encoder="resnet34"``, 3 bands and 21 classes it has
+    24,439,269 parameters.
+
+    Args:
+        bands: Bands of the image.
+        classes: Classes of the map.
+        encoder: Such as "resnet34" or "efficientnet-lite0"; any convolutional network of timm
+            that halves the size step by step.
+        decoder_widths: Channels of each level of the decoder, coarsest first: as many levels as
+            the encoder has to go down, at most 5.
+
+    Shape:
+        - Input: (N, bands, H, W), with H and W multiples of ``stride``.
+        - Output: (N, classes, H, W), the logits.
+
+    Reference:
+        Ronneberger et al. (see UNet); Iakubovskii: "Segmentation Models Pytorch", 2019.
+        https://github.com/qubvel-org/segmentation_models.pytorch
+    """
+
+    encoder: Encoder
+
+    def __init__(
+        self,
+        bands: int,
+        classes: int,
+        *,
+        encoder: str,
+        decoder_widths: Sequence[int] = DECODER_WIDTHS,
+    ) -> None:
+        super().__init__()
+        import segmentation_models_pytorch as smp  # takes seconds
+
+        depth = len(decoder_widths)
+        whole = smp.Unet(
+            f"tu-{timm_name(encoder)}",
+            encoder_depth=depth,
+            encoder_weights=None,
+            decoder_channels=tuple(decoder_widths),
+            in_channels=bands,
+            classes=classes,
+        )
+        self.encoder_name = encoder
+        self.encoder = cast("Encoder", whole.encoder)
+        self.decoder: nn.Module = whole.decoder
+        self.head: nn.Module = whole.segmentation_head
+        self.stride = 1 << depth
+        down = encoder_path(self.encoder, encoder)
+        if down is not None:
+            up: list[Step] = [Nearest(2), CONV, CONV] * depth
+            self.reach_px = reach_px([*down, *up, CONV], self.stride)
+
+    def score(self, image: Tensor) -> Tensor:
+        """The logits."""
+        logits: Tensor = self.head(self.decoder(self.encoder(image)))
+        return logits
+
+
 def _double_conv(inputs: int, outputs: int, batch_norm: bool) -> nn.Sequential:
     layers: list[nn.Module] = []
     for a in (inputs, outputs):
@@ -96,14 +154,3 @@ def _double_conv(inputs: int, outputs: int, batch_norm: bool) -> nn.Sequential:
         layers.extend([nn.BatchNorm2d(outputs)] if batch_norm else [])
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
-
-
-def _reach(pixel: int, levels: int) -> int:
-    """Follow one output pixel down the decoder and up the encoder; its farthest input pixel."""
-    first, last = pixel, pixel
-    for _ in range(levels - 1):
-        first, last = (first - 2) // 2, (last + 2) // 2
-    first, last = first - 2, last + 2
-    for _ in range(levels - 1):
-        first, last = 2 * first - 2, 2 * last + 1 + 2
-    return max(pixel - first, last - pixel)

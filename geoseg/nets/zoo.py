@@ -2,33 +2,90 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from geoseg.errors import ModelError
-from geoseg.nets.unet import UNet
+from geoseg.nets.deeplab import DeepLabV3, DeepLabV3Plus
+from geoseg.nets.fcn import FCN
+from geoseg.nets.network import Network
+from geoseg.nets.pretrained import fill_encoder
+from geoseg.nets.pspnet import PSPNet
+from geoseg.nets.segnet import SegNet
+from geoseg.nets.unet import EncoderUNet, UNet
 
-__all__ = ["NETWORKS", "build_model"]
+__all__ = ["NETWORKS", "build_model", "hyperparameters_of"]
 
-NETWORKS: dict[str, type[nn.Module]] = {"unet": UNet}
+NETWORKS: dict[str, type[Network]] = {
+    "fcn": FCN,
+    "unet": UNet,
+    "segnet": SegNet,
+    "deeplabv3": DeepLabV3,
+    "deeplabv3plus": DeepLabV3Plus,
+    "pspnet": PSPNet,
+}
 
 
-def build_model(name: str, *, bands: int, classes: int, **hyperparameters: Any) -> nn.Module:
-    """Build a network with fresh weights.
+def build_model(
+    name: str,
+    *,
+    bands: int | Sequence[str],
+    classes: int,
+    pretrained: str | Path | None = None,
+    **hyperparameters: Any,
+) -> Network:
+    """Build a network, with fresh weights or a pretrained encoder.
 
     Args:
         name: a key of NETWORKS.
-        bands: how many bands go in.
+        bands: how many bands go in, or their common names in order.
         classes: how many score planes come out.
-        hyperparameters: what else the network is built with.
+        pretrained: what fills the encoder, see `geoseg.nets.pretrained`; it takes the bands by
+            name. Nothing that a card would know: the weights are the bundle's.
+        hyperparameters: what else the network is built with; "unet" with an `encoder` is
+            EncoderUNet, without UNet.
 
     Raises:
-        ModelError: if there is no such network or it does not take these hyperparameters.
+        ModelError: if there is no such network, it does not take these hyperparameters, or the
+            pretrained weights are missing or do not fit.
+
+    Example:
+        >>> network = build_model("segnet", bands=("red", "nir"), classes=3, widths=[8, 16])
+        >>> network.stride, network.reach_px
+        (4, 24)
     """
     if name not in NETWORKS:
         raise ModelError(f"no network is called {name!r}; there are {', '.join(NETWORKS)}")
+    taken = hyperparameters_of(name, hyperparameters.get("encoder"))
+    if unknown := sorted(set(hyperparameters) - set(taken)):
+        raise ModelError(f"{name} takes no {', '.join(unknown)}; it takes {', '.join(taken)}")
+    network_type = NETWORKS[name]
+    if name == "unet" and hyperparameters.get("encoder") is not None:
+        network_type = EncoderUNet
+    elif name == "unet":
+        hyperparameters.pop("encoder", None)
+    count = bands if isinstance(bands, int) else len(bands)
     try:
-        return NETWORKS[name](bands, classes, **hyperparameters)
+        network = network_type(count, classes, **hyperparameters)  # type: ignore[call-arg]
     except (TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{name} cannot be built with {hyperparameters}: {error}") from error
+    if pretrained is not None:
+        fill_encoder(network, pretrained, bands)
+    return network
+
+
+def hyperparameters_of(name: str, encoder: str | None = None) -> tuple[str, ...]:
+    """What a network can be built with besides bands and classes.
+
+    Args:
+        name: a key of NETWORKS.
+        encoder: for "unet", which takes other hyperparameters with an encoder than without.
+    """
+    network_type = EncoderUNet if name == "unet" and encoder is not None else NETWORKS[name]
+    parameters = inspect.signature(network_type).parameters.values()
+    keywords = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    return (
+        tuple(keywords) if name != "unet" else ("encoder", *(k for k in keywords if k != "encoder"))
+    )

@@ -6,12 +6,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pyproj
 import rasterio.features
 import shapely
 
 from geoseg.errors import InputError
-from geoseg.grid import Grid, Window
+from geoseg.grid import Grid, Window, between_crs
 from geoseg.legend import NODATA
 
 __all__ = ["ClassPolygons"]
@@ -83,9 +82,7 @@ def _in_pixels(
 ) -> npt.NDArray[np.object_]:
     between = None
     if grid.crs is not None and crs is not None:
-        own, goal = pyproj.CRS.from_wkt(crs), pyproj.CRS.from_wkt(grid.crs.to_wkt())
-        if own != goal:
-            between = pyproj.Transformer.from_crs(own, goal, always_xy=True)
+        between = between_crs(crs, grid.crs.to_wkt())
 
     def to_pixels(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         x, y = xy[:, 0], xy[:, 1]

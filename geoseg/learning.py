@@ -1,0 +1,293 @@
+"""From a recipe to a bundle: the verb `train`.
+
+The folder of a run holds
+
+    recipe.yaml            the recipe in full
+    split.json             what was learnt from and what was kept apart
+    history.csv            one row an epoch
+    checkpoint.ckpt        all that is needed to go on, replaced after each epoch
+    best.safetensors       the network of the best epoch so far
+    model/                 the bundle
+    summary.json           what came of it; its presence says that the run is finished
+    curves.png, matrix.png, examples.png
+
+A run that was killed goes on where its last epoch ended, to the same network as if nothing had
+happened.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+
+from geoseg.errors import InputError, OutputError
+from geoseg.model.bundle import Bundle
+from geoseg.recipe import Recipe, read_recipe
+from geoseg.training.callbacks import (
+    BestNetwork,
+    History,
+    Interruption,
+    Progress,
+    ProgressCall,
+    TrainingStopped,
+    replace_file,
+)
+from geoseg.training.lesson import Lesson, prepare
+from geoseg.training.outcome import conclude
+from geoseg.training.task import SegmentationTask
+
+__all__ = ["Training", "train"]
+
+RECIPE, CHECKPOINT, BEST, SUMMARY = (
+    "recipe.yaml", "checkpoint.ckpt", "best.safetensors", "summary.json",
+)  # fmt: skip
+
+MACHINE_KEYS = ("device", "devices", "precision", "cache_mb")
+"""Keys of a recipe that say where to learn, not what: they may change when a run goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a training left."""
+
+    folder: Path
+    """Of the run."""
+    bundle: Bundle
+    """The best network."""
+    summary: dict[str, Any]
+    """Figures, epochs, seconds, what was assumed."""
+    interrupted: bool
+    """Whether it was stopped by a person; the same call goes on with it."""
+
+
+def train(
+    recipe: str | Path | Recipe,
+    *,
+    output: str | Path | None = None,
+    settings: Sequence[str] = (),
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Training:
+    """Learn a network from scenes and labels.
+
+    Args:
+        recipe: a YAML file, or a recipe.
+        output: the folder of the run, runs/NAME by default. A run in it that was cut off goes on.
+        settings: "key=value", replacing what the recipe's file says.
+        overwrite: begin anew even if the folder holds a run.
+        progress: told after each step.
+
+    Raises:
+        InputError: if the recipe is wrong, the run is finished, or it was begun by another recipe.
+        SceneError: if a scene or its labels cannot be read, or do not overlap.
+        TrainingError: if the loss is no number; the best network so far is in the folder.
+        OutputError: if the folder cannot be written.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = read_recipe(recipe, settings)
+    folder = Path(output) if output is not None else Path("runs") / recipe.name
+    with _run_folder(folder, recipe, overwrite), prepare(recipe) as lesson, _quiet():
+        began = time.monotonic()
+        _write_once(folder / "split.json", lesson.split_json())
+        task = lesson.task()
+        history, best = History(folder / "history.csv"), BestNetwork(folder / BEST)
+        stopping = Interruption()
+        trainer = _trainer(recipe, folder, history, best, stopping, progress)
+        try:
+            _fit(trainer, task, lesson, folder)
+        except TrainingStopped:
+            if not (folder / BEST).exists():
+                raise KeyboardInterrupt from None
+        except OSError as error:
+            raise OutputError(f"could not write into {folder}: {error.strerror}") from error
+        seconds = round(time.monotonic() - began, 1)
+        bundle, summary = conclude(
+            folder, lesson, history.rows, (best.epoch, best.miou), seconds, trainer_label(trainer)
+        )
+        if not stopping.interrupted:
+            text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            replace_file(folder / SUMMARY, text.encode())
+    return Training(folder, bundle, summary, stopping.interrupted)
+
+
+def trainer_label(trainer: Trainer) -> str:
+    """Where a training ran, in words."""
+    device = trainer.strategy.root_device.type
+    name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    return f"torch {torch.__version__}, {trainer.world_size} x {name}, {trainer.precision}"
+
+
+def _fit(trainer: Trainer, task: SegmentationTask, lesson: Lesson, folder: Path) -> None:
+    checkpoint = folder / CHECKPOINT
+    trainer.fit(
+        task,
+        datamodule=lesson,
+        ckpt_path=checkpoint if checkpoint.exists() else None,
+        weights_only=True,
+    )
+
+
+def _trainer(
+    recipe: Recipe,
+    folder: Path,
+    history: History,
+    best: BestNetwork,
+    stopping: Interruption,
+    progress: Callable[[Progress], None] | None,
+) -> Trainer:
+    callbacks: list[Any] = [history, best, stopping]
+    if progress is not None:
+        callbacks.append(ProgressCall(progress, best))
+    if recipe.patience is not None and (recipe.validation or recipe.folds):
+        callbacks.append(
+            EarlyStopping("validation_miou", mode="max", patience=recipe.patience, strict=False)
+        )
+    callbacks.append(
+        ModelCheckpoint(
+            folder,
+            filename=CHECKPOINT.removesuffix(".ckpt"),
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )
+    )
+    device = _device(recipe)
+    return Trainer(
+        accelerator="gpu" if device == "cuda" else "cpu",
+        devices=recipe.devices,
+        strategy="ddp" if recipe.devices > 1 else "auto",
+        precision="bf16-mixed" if _bf16(recipe, device) else "32-true",
+        max_epochs=recipe.epochs,
+        gradient_clip_val=recipe.clip,
+        callbacks=callbacks,
+        logger=_tensorboard(folder),
+        default_root_dir=folder,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        reload_dataloaders_every_n_epochs=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+    )
+
+
+def _device(recipe: Recipe) -> str:
+    if recipe.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: cuda, but torch finds no GPU here; take auto or cpu")
+    if recipe.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return recipe.device
+
+
+def _bf16(recipe: Recipe, device: str) -> bool:
+    """As told, else where bf16 is quick: on GPUs since Ampere, on CPUs with AMX."""
+    if recipe.precision != "auto":
+        return recipe.precision == "bf16"
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
+def _tensorboard(folder: Path) -> Any:
+    """A TensorBoard logger where TensorBoard is installed; history.csv is written in any case."""
+    from importlib.util import find_spec
+
+    if find_spec("tensorboard") is None and find_spec("tensorboardX") is None:
+        return False
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    return TensorBoardLogger(folder, name="", version="tensorboard")
+
+
+@contextmanager
+def _run_folder(folder: Path, recipe: Recipe, overwrite: bool) -> Iterator[None]:
+    """Make or take up the folder of a run, for this process alone."""
+    if int(os.environ.get("LOCAL_RANK", "0")):
+        yield  # the first process of a run looks after its folder
+        return
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(f"another geoseg is training in {folder}") from error
+    except OSError as error:
+        raise OutputError(f"cannot write into {folder}: {error.strerror}") from error
+    begun = False
+    try:
+        _take_up(folder, recipe, overwrite)
+        begun = True
+        yield
+    finally:
+        lock.release()
+        (folder / ".lock").unlink(missing_ok=True)
+        if made and not (begun and (folder / "history.csv").exists()):
+            shutil.rmtree(folder, ignore_errors=True)  # nothing was learnt
+
+
+def _take_up(folder: Path, recipe: Recipe, overwrite: bool) -> None:
+    path = folder / RECIPE
+    if overwrite:
+        for old in folder.iterdir():
+            if old.is_dir():
+                shutil.rmtree(old)
+            elif old.name != ".lock":
+                old.unlink()
+    elif (folder / SUMMARY).exists():
+        raise InputError(
+            f"{folder} holds a finished training; choose another folder with -o, or begin anew "
+            "with --overwrite"
+        )
+    elif path.exists():
+        _refuse_change(read_recipe(path), recipe, folder)
+    elif any(each.name != ".lock" for each in folder.iterdir()):
+        raise InputError(f"{folder} holds other files; choose another folder with -o")
+    replace_file(path, recipe.to_yaml().encode())
+
+
+def _refuse_change(before: Recipe, now: Recipe, folder: Path) -> None:
+    changed = [
+        key
+        for key in Recipe.model_fields
+        if key not in MACHINE_KEYS and getattr(before, key) != getattr(now, key)
+    ]
+    if changed:
+        key = changed[0]
+        more = f" (and {', '.join(changed[1:])})" if changed[1:] else ""
+        raise InputError(
+            f"{folder} was begun with {key}: {getattr(before, key)}, now it is "
+            f"{getattr(now, key)}{more}; go on with the same recipe, choose another folder with "
+            "-o, or begin anew with --overwrite"
+        )
+
+
+def _write_once(path: Path, text: str) -> None:
+    if not path.exists():
+        replace_file(path, text.encode())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning advertises and advises; what matters here is said by geoseg."""
+    log = logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\..*")
+        warnings.filterwarnings("ignore", module=r"torch\..*")
+        yield
+    log.setLevel(level)

@@ -1,0 +1,73 @@
+"""What every architecture is: multiples of a stride in, logits at full size out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor, nn
+
+__all__ = ["Encoder", "Network"]
+
+
+class Encoder(nn.Module):
+    """The part of a network that goes down, as segmentation-models-pytorch has it.
+
+    Shape:
+        - Input: (N, bands, H, W).
+        - Output: a list: the image itself, then features of half the size, a quarter and so on,
+          down to the output stride, of `out_channels` channels.
+    """
+
+    out_channels: Sequence[int]
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """The image, then features from fine to coarse."""
+        raise NotImplementedError
+
+
+class Network(nn.Module):
+    """A network that scores every class at every pixel of an image.
+
+    Whatever an auxiliary head learns lies in the attribute ``auxiliary``, which is None unless
+    the network was built with ``auxiliary=True``: it serves training only, and the rest of the
+    parameters are a network of the same kind built without it.
+
+    Shape:
+        - Input: (N, bands, H, W), with H and W multiples of ``stride``.
+        - Output: (N, classes, H, W), the logits. In training mode, with an auxiliary head: the
+          logits and those of the auxiliary head, both of that shape.
+    """
+
+    stride: int
+    """H and W must be multiples of it."""
+    reach_px: int | None = None
+    """How far, along a row or a column, an output pixel can see the input.
+
+    None where there is no bound or none is known."""
+    encoder_name: str | None = None
+    """What the encoder is called, for weights to be found."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder: Encoder | None = None
+        self.auxiliary: nn.Module | None = None
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        """What pretrained weights fill, for training to go easy on; none without an encoder."""
+        if self.encoder is not None:
+            yield from self.encoder.parameters()
+
+    def score(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """The logits of an image whose sides are multiples of ``stride``."""
+        raise NotImplementedError
+
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Score every class at every pixel.
+
+        Raises:
+            ValueError: if a side of the image is no multiple of ``stride``.
+        """
+        height, width = image.shape[-2:]
+        if height % self.stride or width % self.stride:
+            raise ValueError(f"{height} x {width} pixels: not multiples of {self.stride}")
+        return self.score(image)

@@ -1,0 +1,297 @@
+"""The recipe of a training: one flat YAML file that a person writes."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from geoseg.bands import COMMON_NAMES
+from geoseg.errors import InputError, LegendError
+from geoseg.legend import Legend, LegendClass, Meanings
+
+__all__ = ["Recipe", "read_recipe", "recipe_schema"]
+
+MAX_BYTES = 1 << 20
+"""No person writes more; and a file of nested aliases would fill the memory."""
+
+Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+Px: TypeAlias = Annotated[int, Field(gt=0, le=4096)]
+Files: TypeAlias = str | tuple[str, ...]
+
+
+class ClassName(BaseModel):
+    """A class with a colour of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    colour: Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
+
+
+class Recipe(BaseModel):
+    """Everything that decides what is learnt from what, and how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
+        description="What the model will be called."
+    )
+    description: str = Field("", description="What it is for, in a sentence.")
+    license: str = Field("proprietary", description="Of the model, an SPDX name.")
+
+    data: str = Field(".", description="Folder that scenes and labels lie in; relative to here.")
+    scenes: Files = Field(description="Files or patterns such as images/*.tif.")
+    labels: Files = Field(
+        description="Files called as their scenes are, or one file of polygons for all."
+    )
+    label_field: str = Field("class", description="Of polygons: the field that holds the class.")
+    classes: dict[int, str | ClassName] = Field(
+        description="Code: name, or code: {name: ..., colour: '#rrggbb'}.", min_length=2
+    )
+    unlabelled: tuple[int, ...] = Field((), description="Codes that say nothing about a pixel.")
+    bands: tuple[str, ...] = Field(description="Common names, in order: [red, green, blue, nir].")
+    band_numbers: dict[str, int] | None = Field(
+        None, description="Which band is which, if the scenes do not say: {red: 3, green: 2}."
+    )
+    sensor: str | None = Field(None, description="Whose band names or order the scenes use.")
+    units: Literal["reflectance", "stored"] = Field(
+        "stored", description="Learn from values as stored, or from reflectance 0-1."
+    )
+    scale: float | None = Field(None, description="Units = stored value x scale + offset.")
+    offset: float | None = Field(None, description="See scale.")
+    nodata: float | None = Field(None, description="The stored value that stands for no data.")
+    gsd_m: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Read every scene at this ground sample distance; null: as it is."
+    )
+
+    split: Literal["scenes", "blocks"] = Field(
+        "scenes", description="What is kept apart: whole scenes, or blocks of ground in each."
+    )
+    validation: Share = Field(0.2, description="Share kept apart to choose the best epoch by.")
+    test: Share = Field(0.0, description="Share kept apart that nothing is chosen by.")
+    folds: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="Cross-validation: keep one of so many parts apart for validation."
+    )
+    fold: Annotated[int, Field(ge=0)] = Field(0, description="Which part, from 0.")
+    block_px: Px = Field(512, description="Side of the blocks, if split by them.")
+    buffer_px: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Width left unused around blocks; null: a chip."
+    )
+    split_seed: int = Field(0, description="Another keeps others apart.")
+
+    architecture: str = Field("unet", description="unet, fcn, segnet, deeplabv3(plus), pspnet.")
+    network: dict[str, Any] = Field(
+        {}, description="What else the network is built with: {encoder: resnet34}."
+    )
+    pretrained: str | None = Field(
+        None, description="Weights to begin the encoder with: imagenet, a file, a torchgeo name."
+    )
+    chip_px: Px = Field(256, description="Side of the chips that are learnt from.")
+    predict_chip_px: Px | None = Field(
+        None, description="Side of the chips that are predicted; null: the network's need."
+    )
+    halo_px: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Rim of a predicted chip that is not kept; null: an eighth of it."
+    )
+
+    sampler: Literal["random", "rare_class"] = Field(
+        "random", description="Where chips are drawn: anywhere, or more where classes are rare."
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        0.1, description="Of rare_class: the lower, the more often the rarest class is drawn."
+    )
+    min_class_px: Annotated[int, Field(ge=1)] = Field(
+        50, description="Of rare_class: pixels of the drawn class in a chip at least."
+    )
+    chips_per_epoch: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Chips in an epoch; null: as many as cover the ground once."
+    )
+    flips: bool = Field(True, description="Learn from chips mirrored and turned by 90 degrees.")
+    rotate: Share = Field(0.0, description="Share of the chips that are turned by any angle.")
+    zoom: Annotated[float, Field(ge=1, le=4)] = Field(
+        1.0, description="Chips are enlarged or shrunk up to this factor."
+    )
+    jitter: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="How far brightness and contrast of chips vary, in standard deviations."
+    )
+
+    loss: dict[str, float] | str = Field(
+        {"cross_entropy": 1.0, "dice": 1.0}, description="A loss, or losses by weight."
+    )
+    loss_options: dict[str, float] = Field({}, description="gamma, alpha, beta, label_smoothing.")
+    class_weights: Literal[
+        "none", "inverse", "sqrt_inverse", "median_frequency", "enet", "effective_number"
+    ] = Field("sqrt_inverse", description="How much more rare classes count.")
+    weight_cap: Annotated[float, Field(ge=1)] = Field(10.0, description="But no more than this.")
+
+    epochs: Annotated[int, Field(ge=1)] = Field(50, description="Times through the chips.")
+    batch: Annotated[int, Field(ge=1)] = Field(8, description="Chips in a step, on each device.")
+    lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="Highest learning rate.")
+    encoder_lr: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="The encoder's rate as a part of lr."
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="Of AdamW.")
+    warmup: Share = Field(0.05, description="Share of the steps over which the rate rises.")
+    clip: Annotated[float, Field(gt=0)] | None = Field(
+        1.0, description="Longest gradient; null: any."
+    )
+    average: Share = Field(
+        0.99, description="Decay of the running average of the weights that is kept; 0: none."
+    )
+    auxiliary: Annotated[float, Field(ge=0)] = Field(
+        0.4, description="Weight of the loss of an auxiliary head, in networks that have one."
+    )
+    patience: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Stop after so many epochs without a better one."
+    )
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to learn.")
+    devices: Annotated[int, Field(ge=1)] = Field(1, description="How many of them.")
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        "auto", description="bf16 where the machine is quick at it, else float32."
+    )
+    cache_mb: Annotated[int, Field(ge=0)] = Field(
+        2048, description="Scenes that fit into this memory are read once."
+    )
+    seed: int = Field(0, description="Another gives another network.")
+
+    @field_validator("bands")
+    @classmethod
+    def _known_bands(cls, bands: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [band for band in bands if band not in COMMON_NAMES]
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], COMMON_NAMES, 1)
+            hint = (
+                f"; did you mean {near[0]}?" if near else f"; there are {', '.join(COMMON_NAMES)}"
+            )
+            raise ValueError(f"{unknown[0]!r} is no common band name{hint}")
+        if not bands or len(set(bands)) != len(bands):
+            raise ValueError("give each band once")
+        return bands
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.folds is not None and self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} of {self.folds}: folds count from 0")
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test leave nothing to learn from")
+        both = set(self.unlabelled) & set(self.classes)
+        if both:
+            raise ValueError(f"code {min(both)} is a class and unlabelled")
+        try:
+            _ = self.legend
+        except LegendError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def legend(self) -> Legend:
+        """The classes, by code."""
+        drawn = Meanings({}, {})
+        return Legend(
+            tuple(
+                LegendClass(code, each, drawn.colour(code))
+                if isinstance(each, str)
+                else LegendClass(code, each.name, each.colour)
+                for code, each in sorted(self.classes.items())
+            )
+        )
+
+    def to_yaml(self) -> str:
+        """The recipe in full, as read again."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def read_recipe(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
+    """Read a recipe; its data folder is taken relative to the file.
+
+    Args:
+        path: a YAML file.
+        settings: "key=value", values as YAML, that replace what the file says;
+            "network.encoder=resnet18" reaches into a mapping.
+
+    Raises:
+        InputError: naming the file, the first key that is wrong and, for a typo, the right one.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path} is larger than {MAX_BYTES >> 20} MiB; this is no recipe")
+        told = _mapping(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise InputError(f"the recipe {path} cannot be read: {reason}") from error
+    for setting in settings:
+        _set(told, setting)
+    recipe = make_recipe(told, str(path))
+    data = Path(recipe.data)
+    return recipe.model_copy(update={"data": str((path.parent / data).resolve())})
+
+
+def make_recipe(told: Mapping[str, Any], where: str = "the recipe") -> Recipe:
+    """A recipe from what a person told, keys as in the file.
+
+    Raises:
+        InputError: as `read_recipe`.
+    """
+    try:
+        return Recipe.model_validate(told)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_first(error)}") from error
+
+
+def recipe_schema() -> str:
+    """The JSON schema that editors check and complete recipes by."""
+    schema = Recipe.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return json.dumps(schema, indent=2)
+
+
+def _mapping(text: str, where: str) -> dict[str, Any]:
+    try:
+        if "&" in text and any(isinstance(each, yaml.AliasToken) for each in yaml.scan(text)):
+            raise InputError(f"{where}: aliases (*name) are not part of a recipe")
+        told = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        said = str(error).replace("\n", " ")
+        raise InputError(f"{where} is no YAML: {said}") from error
+    if not isinstance(told, dict):
+        raise InputError(f"{where} is no recipe: it holds no 'key: value' lines")
+    return told
+
+
+def _set(told: dict[str, Any], setting: str) -> None:
+    key, equals, value = setting.partition("=")
+    if not equals or not key.strip():
+        raise InputError(f"--set {setting}: write key=value, for example lr=3e-4")
+    *outer, last = key.strip().split(".")
+    for name in outer:
+        inner = told.get(name)
+        told[name] = dict(inner) if isinstance(inner, dict) else {}
+        told = told[name]
+    try:
+        told[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {setting}: the value is no YAML") from error
+
+
+def _first(error: ValidationError) -> str:
+    """The first thing that is wrong, in words; a typo comes with the nearest right key."""
+    found = sorted(
+        error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden"
+    )[0]
+    place = ".".join(str(part) for part in found["loc"] if part not in ("str", "ClassName"))
+    if found["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(place, Recipe.model_fields, 1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else "geoseg train --schema lists the keys"
+        return f"there is no key {place!r}; {hint}"
+    message = found["msg"].removeprefix("Value error, ")
+    if found["type"] == "missing":
+        return f"the key {place!r} is missing"
+    return f"{place}: {message}" if place else message

@@ -1,0 +1,88 @@
+"""What is varied in the chips that are learnt from: place, size and light, never the ground."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from geoseg.legend import NODATA
+
+__all__ = ["Variation", "resize", "vary"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variation:
+    """How much chips are varied."""
+
+    flips: bool = True
+    """Mirrored and turned by 90 degrees, all eight ways alike."""
+    rotate: float = 0.0
+    """Share of the chips that are turned by any angle; what comes from outside is unlabelled."""
+    jitter: float = 0.0
+    """Brightness, contrast and each band vary so much, in standard deviations."""
+
+
+def vary(
+    image: Tensor, labels: Tensor, variation: Variation, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """A variant of a chip.
+
+    Args:
+        image: (C, S, S), scaled to mean 0 and deviation 1; 0 where invalid.
+        labels: (S, S), int64; 255 where not labelled.
+        variation: how much.
+        generator: what chance comes from.
+    """
+    if variation.flips:
+        turns, mirrored = torch.randint(4, (1,), generator=generator), _chance(generator) < 0.5
+        image, labels = (torch.rot90(each, int(turns), (-2, -1)) for each in (image, labels))
+        if mirrored:
+            image, labels = image.flip(-1), labels.flip(-1)
+    if variation.rotate and _chance(generator) < variation.rotate:
+        image, labels = _rotate(image, labels, 2 * math.pi * _chance(generator))
+    if variation.jitter:
+        image = _jitter(image, variation.jitter, generator)
+    return image.contiguous(), labels.contiguous()
+
+
+def resize(image: Tensor, labels: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """A chip of another size: bands interpolated (averaged when they shrink), nearest labels."""
+    if image.shape[-1] == side:
+        return image, labels
+    resized = F.interpolate(image[None], (side, side), mode="bilinear", antialias=True)[0]
+    nearest = F.interpolate(labels[None, None].float(), (side, side), mode="nearest-exact")
+    return resized, nearest[0, 0].long()
+
+
+def _rotate(image: Tensor, labels: Tensor, angle: float) -> tuple[Tensor, Tensor]:
+    turn = torch.tensor(
+        [[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0]]
+    )
+    places = F.affine_grid(turn[None], [1, 1, *labels.shape], align_corners=False)
+    turned = F.grid_sample(image[None], places, mode="bilinear", align_corners=False)[0]
+    shifted = (labels + 1) % (NODATA + 1)  # 0 is what comes from outside, and not labelled
+    nearest = F.grid_sample(
+        shifted[None, None].float(), places, mode="nearest", align_corners=False
+    )
+    return turned, (nearest[0, 0].long() + NODATA) % (NODATA + 1)
+
+
+def _jitter(image: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """The scene under another sun: contrast and brightness of all bands, and a little of each."""
+    invalid = (image == 0).all(dim=0)
+    contrast = 1 + strength * _normal((1, 1, 1), generator)
+    brightness = strength * _normal((1, 1, 1), generator)
+    of_bands = strength / 2 * _normal((len(image), 1, 1), generator)
+    return torch.where(invalid, 0.0, image * contrast + brightness + of_bands)
+
+
+def _chance(generator: torch.Generator) -> float:
+    return float(torch.rand((), generator=generator))
+
+
+def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator).clamp(-2, 2)

@@ -1,0 +1,205 @@
+"""What happens around the steps of a training: history, the best network, progress, Ctrl-C."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+
+from geoseg.training.task import SegmentationTask
+
+__all__ = [
+    "BestNetwork",
+    "History",
+    "Interruption",
+    "Progress",
+    "ProgressCall",
+    "TrainingStopped",
+    "replace_file",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a training is."""
+
+    epoch: int
+    """From 1."""
+    epochs: int
+    step: int
+    """Within the epoch, from 1."""
+    steps: int
+    """Of each epoch."""
+    loss: float
+    """Of the last batch."""
+    miou: float
+    """Of the last validation, NaN before the first."""
+    best: float
+    """Of the best one."""
+
+
+class History(Callback):
+    """history.csv: one row an epoch. It is part of the checkpoint, so a resumed run has all rows.
+
+    Args:
+        path: the file; replaced after each epoch.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.rows: list[dict[str, float]] = []
+        """Of each epoch so far."""
+
+    def on_train_epoch_end(self, trainer: Trainer, task: LightningModule) -> None:
+        """Add the epoch's row."""
+        assert isinstance(task, SegmentationTask)  # noqa: S101  (lightning hands over any)
+        matrix = task.error_matrix
+        row: dict[str, float] = {
+            "epoch": trainer.current_epoch + 1,
+            "loss": sum(task.losses) / max(1, len(task.losses)),
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+        }
+        if matrix.total:
+            row |= {"miou": matrix.mean_iou, "accuracy": matrix.overall}
+            named = zip(matrix.names, matrix.iou.tolist(), strict=True)
+            row |= {f"iou_{name}": value for name, value in named}
+        self.rows.append(row)
+        self._write()
+
+    @rank_zero_only
+    def _write(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(self.rows[-1]), restval="", lineterminator="\n")
+        writer.writeheader()
+        for row in self.rows:
+            writer.writerow({k: "" if math.isnan(v) else f"{v:.6g}" for k, v in row.items()})
+        replace_file(self._path, text.getvalue().encode())
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.rows = state_dict["rows"]
+
+
+class BestNetwork(Callback):
+    """best.safetensors: the network of the best epoch; of the last one if none is validated.
+
+    Args:
+        path: the file; replaced when an epoch is better.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.miou, self.epoch = float("nan"), 0
+        """The best validation's mean IoU, and when it was."""
+
+    def on_train_epoch_end(self, trainer: Trainer, task: LightningModule) -> None:
+        """Keep the network if it is the best so far."""
+        assert isinstance(task, SegmentationTask)  # noqa: S101  (lightning hands over any)
+        miou = task.error_matrix.mean_iou if task.matrix.any() else float("nan")
+        if math.isnan(miou) or math.isnan(self.miou) or miou > self.miou:
+            self.miou, self.epoch = miou, trainer.current_epoch + 1
+            self._save(task)
+
+    @rank_zero_only
+    def _save(self, task: SegmentationTask) -> None:
+        from geoseg.model.export import weight_bytes
+
+        replace_file(self._path, weight_bytes(task.kept))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"miou": self.miou, "epoch": self.epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.miou, self.epoch = state_dict["miou"], state_dict["epoch"]
+
+
+class ProgressCall(Callback):
+    """Tells a function how far the training is.
+
+    Args:
+        tell: the function.
+        best: what keeps the best network.
+    """
+
+    def __init__(self, tell: Callable[[Progress], None], best: BestNetwork) -> None:
+        self._tell, self._best = tell, best
+        self._miou = float("nan")
+
+    @rank_zero_only
+    def on_train_batch_end(
+        self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Tell."""
+        assert isinstance(task, SegmentationTask)  # noqa: S101
+        self._tell(
+            Progress(
+                trainer.current_epoch + 1,
+                trainer.max_epochs or 0,
+                batch_idx + 1,
+                int(trainer.num_training_batches),
+                task.losses[-1],
+                self._miou,
+                self._best.miou,
+            )
+        )
+
+    def on_validation_epoch_end(self, trainer: Trainer, task: LightningModule) -> None:
+        """Remember."""
+        assert isinstance(task, SegmentationTask)  # noqa: S101
+        self._miou = task.error_matrix.mean_iou
+
+
+class TrainingStopped(Exception):  # noqa: N818  (nothing went wrong)
+    """Ends a fit between two steps; the epoch that was begun is not kept."""
+
+
+class Interruption(Callback):
+    """Ctrl-C ends the training after the step that is running, instead of tearing it down."""
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        """Whether it was."""
+        self._before: Any = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, *_: Any) -> None:
+        if self.interrupted:  # the second time it is meant
+            raise KeyboardInterrupt
+        self.interrupted = True
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Stop if asked to."""
+        if self.interrupted:
+            raise TrainingStopped
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Listen no more."""
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that it is always whole."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)

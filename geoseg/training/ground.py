@@ -1,0 +1,173 @@
+"""Ground to learn from: a scene and its labels, on one grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from geoseg.errors import InputError
+from geoseg.grid import Grid, Window
+from geoseg.labels import LabelledScene, Labels, open_labels, pair_up
+from geoseg.legend import NODATA, Legend
+from geoseg.raster.align import ResampledScene
+from geoseg.raster.scene import Reading, Scene, open_scene
+from geoseg.recipe import Recipe
+
+__all__ = ["Ground", "LabelledChip", "find_pairs", "open_grounds"]
+
+SAME_GSD = 1.01
+"""Scenes whose gsd differs from the wanted one by less than this factor are read as they are."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledChip:
+    """What a window of ground holds."""
+
+    pixels: npt.NDArray[np.float32]
+    """(C, H, W), in the recipe's units, 0 where invalid."""
+    labels: npt.NDArray[np.uint8]
+    """(H, W), the class's place in the legend; 255 where unlabelled or invalid."""
+    valid: npt.NDArray[np.bool_]
+    """(H, W)."""
+
+
+class Ground(Protocol):
+    """A scene and its labels. Reading is safe from several threads."""
+
+    @property
+    def name(self) -> str:
+        """The scene's file name."""
+        ...
+
+    @property
+    def grid(self) -> Grid:
+        """Where its pixels lie."""
+        ...
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """What was taken for granted of scene and labels, a sentence each."""
+        ...
+
+    def read(self, window: Window) -> LabelledChip:
+        """What a window holds, which may reach beyond the scene: there it is invalid."""
+        ...
+
+
+def find_pairs(recipe: Recipe) -> tuple[LabelledScene, ...]:
+    """The files of a recipe's scenes and of their labels, sorted by name.
+
+    Raises:
+        InputError: if a pattern fits no file, or scenes and labels do not pair up.
+    """
+    return pair_up(*(_files(recipe, what) for what in ("scenes", "labels")))
+
+
+def _files(recipe: Recipe, what: str) -> list[Path]:
+    told = getattr(recipe, what)
+    found: set[Path] = set()
+    for pattern in [told] if isinstance(told, str) else told:
+        fits = {Path(path) for path in glob(str(Path(recipe.data) / pattern), recursive=True)}
+        if not fits:
+            raise InputError(f"{what}: no file fits {pattern} in {recipe.data}")
+        found |= fits
+    return sorted(found)
+
+
+@contextmanager
+def open_grounds(recipe: Recipe, pairs: Sequence[LabelledScene]) -> Iterator[list[Ground]]:
+    """Open scenes with their labels; those that fit into the recipe's memory are read once.
+
+    Raises:
+        SceneError: if a scene or its labels cannot be read, or do not overlap.
+        BandError: if a scene's bands are not, or not clearly, the recipe's.
+    """
+    left = recipe.cache_mb << 20
+    with ExitStack() as stack:
+        grounds: list[Ground] = []
+        for pair in pairs:
+            with ExitStack() as opening:
+                ground: Ground = _open(opening, pair, recipe)
+                need = ground.grid.height * ground.grid.width * (4 * len(recipe.bands) + 2)
+                if need <= left:
+                    left -= need
+                    ground = GroundInMemory(ground)
+                else:
+                    stack.push(opening.pop_all())
+            grounds.append(ground)
+        yield grounds
+
+
+def _open(stack: ExitStack, pair: LabelledScene, recipe: Recipe) -> GroundOnDisk:
+    reading = Reading(
+        recipe.band_numbers, recipe.sensor, recipe.scale, recipe.offset, recipe.nodata
+    )
+    opening = open_scene(pair.scene, recipe.bands, units=recipe.units, reading=reading)
+    scene: Scene = stack.enter_context(opening)
+    if recipe.gsd_m is not None:
+        own = scene.grid.gsd_m
+        if own is None:
+            raise InputError(f"the gsd of {scene.name} is not known: leave gsd_m out")
+        factor = recipe.gsd_m / own
+        if not 1 / SAME_GSD < factor < SAME_GSD:
+            scene = ResampledScene(scene, scene.grid.rescale(factor))
+    labels = stack.enter_context(
+        open_labels(
+            pair.labels,
+            scene.grid,
+            recipe.legend,
+            field=recipe.label_field,
+            unlabelled=recipe.unlabelled,
+            scene=scene.name,
+        )
+    )
+    return GroundOnDisk(scene, labels, recipe.legend)
+
+
+class GroundOnDisk:
+    """Read from scene and labels, window by window."""
+
+    def __init__(self, scene: Scene, labels: Labels, legend: Legend) -> None:
+        self.name, self.grid = scene.name, scene.grid
+        self.assumed = (*scene.assumed, *labels.assumed)
+        self._scene, self._labels = scene, labels
+        self._index = np.full(256, NODATA, np.uint8)
+        self._index[list(legend.codes)] = np.arange(len(legend))
+
+    def read(self, window: Window) -> LabelledChip:
+        """See Ground."""
+        chip = self._scene.read(window)
+        labels = self._index[self._labels.read(window)]
+        labels[~chip.valid] = NODATA
+        return LabelledChip(chip.pixels, labels, chip.valid)
+
+
+class GroundInMemory:
+    """Ground read in full."""
+
+    def __init__(self, ground: Ground) -> None:
+        self.name, self.grid, self.assumed = ground.name, ground.grid, ground.assumed
+        self._whole = ground.read(ground.grid.window)
+
+    def read(self, window: Window) -> LabelledChip:
+        """See Ground."""
+        whole = self._whole
+        chip = LabelledChip(
+            np.zeros((len(whole.pixels), *window.shape), np.float32),
+            np.full(window.shape, NODATA, np.uint8),
+            np.zeros(window.shape, np.bool_),
+        )
+        inside = window.intersect(self.grid.window)
+        if inside is not None:
+            into, out_of = inside.within(window), inside.within(self.grid.window)
+            chip.pixels[:, *into] = whole.pixels[:, *out_of]
+            chip.labels[into] = whole.labels[out_of]
+            chip.valid[into] = whole.valid[out_of]
+        return chip
