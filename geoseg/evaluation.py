@@ -13,6 +13,7 @@ from geoseg.accuracy.score_page import to_html
 from geoseg.accuracy.score_report import to_csv, to_json
 from geoseg.errors import GeosegError, InputError
 from geoseg.labels import LabelledScene, pair_up
+from geoseg.model.card import Card
 from geoseg.model.runtime import Model, RuntimeName, load_model
 from geoseg.outputs import staged
 from geoseg.prediction import Progress
@@ -147,13 +148,25 @@ def score_scenes(
         ranked = sorted([*worst, *chips], key=lambda chip: chip.agreement)
         worst = tuple(ranked[:MOST_CHIPS])
     score = Score(
-        model.card.name, model.sha256, model.runtime.label, model.card.legend, tuple(scores), worst
+        model.card.name,
+        model.sha256,
+        model.runtime.label,
+        model.card.legend,
+        tuple(scores),
+        worst,
+        tuple(str(pair.scene) for pair in pairs if pair.scene.name in _trained_with(model.card)),
     )
     if not score.matrix.total:
         raise InputError(
             f"nothing to score by: none of {len(pairs)} scenes has a pixel with data and a label"
         )
     return score
+
+
+def _trained_with(card: Card) -> frozenset[str]:
+    """File names of scenes that the card tells of."""
+    told = card.training.get("scenes", ())
+    return frozenset(map(str, told)) if isinstance(told, list | tuple) else frozenset()
 
 
 def _bar(worst: tuple[WorstChip, ...]) -> float:

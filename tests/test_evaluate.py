@@ -368,6 +368,17 @@ def test_bad_input_stops_it_by_name_and_nothing_is_written(
     assert not out.exists()
 
 
+def test_scenes_that_the_model_was_trained_with_are_told(write_scene: Write) -> None:
+    """The card that geoseg train writes names them."""
+    card = stored_card(CLASSES, training={"scenes": ["b.tif", "c.tif"]})
+    known = Model(card, UnsureRuntime(CLASSES), "0" * 64)
+    pairs = [pair(write_scene, name, CODES, CODES) for name in "ab"]
+    score = score_scenes(known, pairs)
+    assert score.trained_with == (str(pairs[1].scene),)
+    assert "1 of 2 scenes are on the model's card" in score.notes[0]
+    assert not any("card" in note for note in score_scenes(known, pairs[:1]).notes)
+
+
 def test_unlabelled_codes_are_left_out(model: Model, write_scene: Write) -> None:
     labelled = np.where(patches(0) == 0, 99, patches(0))
     score = score_scenes(model, [pair(write_scene, "a", CODES, labelled)], Scoring(unlabelled=[99]))

@@ -80,6 +80,8 @@ class Score:
     scenes: tuple[SceneScore, ...]
     worst: tuple[WorstChip, ...]
     """Lowest agreement first."""
+    trained_with: tuple[str, ...] = ()
+    """Paths of those scenes that the model's card names among the scenes of its training."""
 
     @property
     def matrix(self) -> ErrorMatrix:
@@ -112,6 +114,11 @@ class Score:
     def notes(self) -> tuple[str, ...]:
         """What a reader has to know."""
         found = []
+        if seen := self.trained_with:
+            found.append(
+                f"{len(seen)} of {len(self.scenes)} scenes are on the model's card among those of "
+                f"its training, first {seen[0]}: the score is honest only for what was kept apart."
+            )
         if absent := self.matrix.absent:
             found.append(
                 f"Not in the labels, so without a figure and in no mean: {', '.join(absent)}."
