@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         SceneError,
         TrainingError,
     )
+    from geoseg.evaluation import Evaluation, evaluate
     from geoseg.grid import Grid, Window
     from geoseg.learning import Training, train
     from geoseg.legend import Legend, LegendClass
@@ -58,6 +59,7 @@ _HOMES = {
         "SceneError",
         "TrainingError",
     ),
+    "geoseg.evaluation": ("Evaluation", "evaluate"),
     "geoseg.grid": ("Grid", "Window"),
     "geoseg.learning": ("Training", "train"),
     "geoseg.legend": ("Legend", "LegendClass"),
@@ -79,6 +81,7 @@ __all__ = [
     "Card",
     "Chip",
     "ErrorMatrix",
+    "Evaluation",
     "GeosegError",
     "Grid",
     "GridError",
@@ -101,6 +104,7 @@ __all__ = [
     "assess_accuracy",
     "estimate",
     "estimate_strata",
+    "evaluate",
     "list_models",
     "load_bundle",
     "load_model",

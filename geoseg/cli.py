@@ -438,6 +438,113 @@ def vectorize(
             click.echo(f"  {path}")
 
 
+class _SeveralValues(click.Command):
+    """A command whose options given several times also take values one after another.
+
+    An unquoted pattern reaches us as many file names; all belong to the option before them.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeat the option before each of its values."""
+        several = {
+            name for option in self.params if getattr(option, "multiple", False)
+            for name in option.opts
+        }  # fmt: skip
+        repeated: list[str] = []
+        current, values = "", 0
+        for arg in args:
+            if arg.startswith("-") and arg != "-":
+                current, values = (arg, 0) if arg in several else ("", 0)
+            elif current:
+                values += 1
+                if values > 1:
+                    repeated.append(current)
+            repeated.append(arg)
+        return super().parse_args(ctx, repeated)
+
+
+@cli.command(cls=_SeveralValues)
+@click.argument("model", metavar="MODEL")
+@click.option("--scenes", multiple=True, required=True, metavar="FILE...", help="Files, patterns.")
+@click.option(
+    "--labels",
+    multiple=True,
+    required=True,
+    metavar="FILE...",
+    help="Class rasters or polygons called as their scenes are, or one vector file for all.",
+)
+@click.option("-o", "--output", default=".", metavar="DIR", help="Folder for the results.")
+@click.option(
+    "--label-field",
+    default="class",
+    show_default=True,
+    metavar="NAME",
+    help="The field of polygons that holds the class.",
+)
+@click.option(
+    "--unlabelled", metavar="CODE,...", help="Codes of label rasters that say nothing of a pixel."
+)
+@click.option(
+    "--boundary-tolerance",
+    type=float,
+    metavar="METRES",
+    help="How far a boundary may be off. Default: two pixels.",
+)
+@click.option("--bands", metavar="NAME=N,...", help="Which band is which: red=3,green=2,...")
+@click.option("--sensor", metavar="NAME", help="Whose band names or band order the scenes use.")
+@click.option("--scale", type=float, help="Reflectance = stored value x SCALE + OFFSET.")
+@click.option("--offset", type=float, help="See --scale.")
+@click.option("--nodata", type=float, help="The stored value of scenes that stands for no data.")
+@click.option(
+    "--gsd",
+    type=float,
+    metavar="METRES",
+    help="Read at this ground sample distance; 0: as it is. Default: within the model's range.",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(["auto", "openvino", "torch"]),
+    default="auto",
+    show_default=True,
+    help="What computes the network.",
+)
+@click.option("--max-pixels", type=int, help="Refuse scenes with more pixels.")
+@click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
+def evaluate(
+    model: str,
+    scenes: tuple[str, ...],
+    labels: tuple[str, ...],
+    unlabelled: str | None,
+    max_pixels: int | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Score a model on labelled scenes that it has not seen.
+
+    One error matrix of all pixels, figures of each class, calibration, boundaries, and the
+    windows where the map is worst, as a page, a table and JSON.
+    """
+    from geoseg.accuracy.score_report import to_dict
+    from geoseg.evaluation import evaluate as evaluate_model
+
+    if max_pixels is not None:
+        options["max_pixels"] = max_pixels
+    with _progress("evaluate", show=not (quiet or as_json)) as progress:
+        evaluation = evaluate_model(
+            model, scenes, labels, unlabelled=_codes(unlabelled), progress=progress, **options
+        )
+    if as_json:
+        files = {what: str(path) for what, path in evaluation.files.items()}
+        click.echo(json.dumps({**to_dict(evaluation.figures), "files": files}))
+    elif not quiet:
+        printing.print_evaluation(evaluation.figures)
+        for path in evaluation.files.values():
+            click.echo(f"  {path}")
+
+
 def _failure_status(error: Exception) -> int:
     """Say why a scene failed; a bug with its traceback, but the next scene has its turn."""
     if isinstance(error, GeosegError):
@@ -481,6 +588,14 @@ def _expectations(text: str | None) -> float | dict[str, float] | None:
         return {name.strip(): float(value) for name, value in pairs}
     except ValueError as error:
         raise InputError(f"--expected {text!r} is neither 0.8 nor water=0.9,trees=0.7") from error
+
+
+def _codes(text: str | None) -> tuple[int, ...]:
+    """What --unlabelled says."""
+    try:
+        return () if text is None else tuple(int(each) for each in text.split(","))
+    except ValueError as error:
+        raise InputError(f"--unlabelled {text!r} is no list of codes such as 0,255") from error
 
 
 def _complain(error: GeosegError) -> None:

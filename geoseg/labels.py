@@ -71,6 +71,10 @@ def pair_up(scenes: Sequence[Path], labels: Sequence[Path]) -> tuple[LabelledSce
         twin = by_stem.setdefault(path.stem, path)
         if twin != path:
             raise InputError(f"{twin} and {path} have one name; which are the labels of a scene?")
+    stems = [scene.stem for scene in scenes]
+    twins = [scene for scene in scenes if stems.count(scene.stem) > 1]
+    if twins:
+        raise InputError(f"{twins[0]} and {twins[1]} have one name; whose are the labels of it?")
     missing = [scene for scene in scenes if scene.stem not in by_stem]
     if missing and len(scenes) == len(labels) == 1:
         return (LabelledScene(scenes[0], labels[0]),)
@@ -79,7 +83,7 @@ def pair_up(scenes: Sequence[Path], labels: Sequence[Path]) -> tuple[LabelledSce
             f"{len(missing)} of {len(scenes)} scenes have no labels of the same name, first "
             f"{missing[0]}; labels are called as their scene is"
         )
-    left = set(by_stem) - {scene.stem for scene in scenes}
+    left = set(by_stem) - set(stems)
     if left:
         raise InputError(f"the labels {by_stem[min(left)]} have no scene of the same name")
     return tuple(LabelledScene(scene, by_stem[scene.stem]) for scene in scenes)
@@ -152,12 +156,14 @@ class RasterLabels:
         if inside is not None:
             codes[inside.within(window)] = self._codes(inside)
         codes[np.isin(codes, self._unlabelled)] = NO_CLASS
-        unknown = codes[~np.isin(codes, self._known)]
-        if len(unknown):
+        unknown = np.unique(codes[~np.isin(codes, self._known)]).tolist()
+        if unknown:
             legend = [int(code) for code in self._known[1:]]
+            told = ", ".join(map(str, unknown[:9]))
             raise LegendError(
-                f"{self.name} holds the code {unknown[0]}, the legend has {legend}; add it to the "
-                "classes, or to the codes that are unlabelled"
+                f"{self.name} holds the code{'s' * (len(unknown) > 1)} {told}, the legend has "
+                f"{legend}; add what is missing to the classes, or to the codes that are "
+                "unlabelled (--unlabelled of geoseg evaluate)"
             )
         return np.where(codes == NO_CLASS, NODATA, codes).astype(np.uint8)
 

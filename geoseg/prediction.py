@@ -28,7 +28,15 @@ from geoseg.stopwatch import Stopwatch
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["PredictOptions", "Prediction", "Tiling", "predict", "predict_strips"]
+__all__ = [
+    "PredictOptions",
+    "Prediction",
+    "Progress",
+    "Tiling",
+    "onto_gsd",
+    "predict",
+    "predict_strips",
+]
 
 MOST_CHIP_PX = 1 << 14
 
@@ -179,7 +187,7 @@ def predict(
         reading=Reading(bands, sensor, scale, offset, nodata, max_pixels),
     )
     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES), opening as opened:
-        fitted = _onto_gsd(opened, loaded.card, gsd, max_pixels)
+        fitted = onto_gsd(opened, loaded.card, gsd, max_pixels)
         if not isinstance(scene, str | Path):
             return _predict_array(fitted, loaded, tiling, scene)
         products = Products(scores, confidence, polygons, preview)
@@ -249,7 +257,7 @@ def _score(
         yield ScoredChip(planned, None, chip.valid)
 
 
-def _onto_gsd(scene: Scene, card: Card, gsd: float | None, max_pixels: int) -> Scene:
+def onto_gsd(scene: Scene, card: Card, gsd: float | None, max_pixels: int) -> Scene:
     """The scene at the ground sample distance asked for, or at one that the model knows."""
     if gsd == 0 or (gsd is None and card.gsd_m is None):
         return scene

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from geoseg.accuracy.design import Design
     from geoseg.accuracy.estimate import Estimate
     from geoseg.accuracy.judgement import Judgement
+    from geoseg.accuracy.score import Score
     from geoseg.model.bundle import Bundle
     from geoseg.prediction import Prediction
     from geoseg.raster.source import Header
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "card_facts",
     "print_design",
+    "print_evaluation",
     "print_judgement",
     "print_model",
     "print_prediction",
@@ -34,6 +36,9 @@ __all__ = [
     "table",
     "training_bar",
 ]
+
+
+MOST_REMARKS = 6
 
 
 def print_prediction(prediction: Prediction) -> None:
@@ -91,6 +96,44 @@ def print_judgement(judgement: Judgement) -> None:
         click.echo(f"  {name:<20}{told}")
     if judgement.kind == "estimate":
         click.echo("  value ± standard error", err=True)
+
+
+def print_evaluation(score: Score) -> None:
+    """How good a model is: the headline, each class, what a reader has to know."""
+    from geoseg.accuracy.score_report import classes
+
+    matrix = score.matrix
+    click.echo(
+        f"{score.model}: mean IoU {_percent(matrix.mean_iou)}, overall accuracy "
+        f"{_percent(matrix.overall)}, on {int(matrix.total):,} pixels of {len(score.scenes)} scenes"
+    )
+    click.echo(
+        f"  calibration error {_percent(score.calibration.expected_error())}, mean boundary F1 "
+        f"{_percent(score.boundaries.mean_f1)} within {score.tolerance}"
+    )
+    for note in score.notes:
+        click.echo(f"  note: {note}", err=True)
+    assumed = sorted({each for scene in score.scenes for each in scene.assumed})
+    for remark in assumed[:MOST_REMARKS]:
+        click.echo(f"  assumed: {remark}", err=True)
+    if len(assumed) > MOST_REMARKS:
+        click.echo(f"  assumed: {len(assumed) - MOST_REMARKS} more, see the figures", err=True)
+    heads = {
+        "iou": "IoU",
+        "f1": "F1",
+        "users_accuracy": "user's",
+        "producers_accuracy": "producer's",
+        "boundary_f1": "boundary F1",
+    }
+    shown = "".join(f"{head:>12}" for head in heads.values())
+    click.echo(f"  {'':<20}{shown}{'pixels':>14}")
+    for each in classes(score):
+        figures = "".join(f"{_percent(each[what]):>12}" for what in heads)
+        click.echo(f"  {each['class']:<20}{figures}{each['support_px']:>14,}")
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None or math.isnan(share) else f"{share:.1%}"
 
 
 def _spread(figure: Estimate, scale: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from html import escape
 from importlib.metadata import version
 from statistics import NormalDist
@@ -11,50 +10,24 @@ from statistics import NormalDist
 from geoseg.accuracy.estimate import Estimate
 from geoseg.accuracy.judgement import Judgement
 from geoseg.accuracy.page_charts import Row, intervals, matrix_picture, samples_on_map
+from geoseg.accuracy.page_frame import (
+    MATRIX_KEY,
+    SHARE_TICKS,
+    capital,
+    class_cell,
+    document,
+    notes,
+    table,
+)
 from geoseg.accuracy.report import MEASURES, OVERALL, methods, title
 
 __all__ = ["to_html"]
-
-SHARE_TICKS = ((0.0, "0"), (0.25, "25"), (0.5, "50"), (0.75, "75"), (1.0, "100 %"))
-
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""The browser itself keeps the page from reaching out."""
 
 SOURCES = (
     "Cochran, W. G. (1977), Sampling Techniques, 3rd ed. Olofsson, P. et al. (2014), Remote "
     "Sensing of Environment 148, 42-57. Stehman, S. V. (2014), International Journal of Remote "
     "Sensing 35, 4923-4939."
 )
-
-STYLE = """
-:root{font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;color:#212529;background:#fff}
-body{margin:0}main{max-width:1180px;margin:0 auto;padding:20px 14px 40px}
-h1{font-size:1.5rem;line-height:1.25;margin:.2em 0;overflow-wrap:anywhere}
-h2{font-size:1.1rem;margin:1.8em 0 .3em}h3{font-size:.95rem;margin:.4em 0}
-p{max-width:74ch;margin:.4em 0;overflow-wrap:anywhere}.small{color:#495057;font-size:.87rem}
-.big{font-size:2.4rem;font-weight:650;line-height:1.1;margin:.4em 0 0}
-.big small{font-size:1.05rem;font-weight:400;color:#495057}
-.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,340px),1fr));gap:8px 28px}
-.grid>*{min-width:0}.wide{overflow-x:auto}
-svg{width:100%;height:auto;display:block;font-size:12px}svg text{fill:#212529}
-.tick,.number{fill:#495057;font-size:11px}.cell{font-size:11px}.strong{font-size:11px}
-svg .strong{fill:#fff}path.grid{stroke:#dee2e6;fill:none}
-.bar{stroke:#1864ab;stroke-width:1.6;fill:none}
-.dot{fill:#1864ab}.mapped{fill:#fff;stroke:#868e96;stroke-width:1.4}
-.agrees{fill:#fff;stroke:#1864ab;stroke-width:1.2}.differs{stroke:#c92a2a;stroke-width:2;fill:none}
-.note{border-left:4px solid #f08c00;background:#fff9db;padding:6px 12px;margin:.5em 0;
-max-width:74ch}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.9rem}
-th,td{text-align:right;padding:4px 8px;border-bottom:1px solid #e9ecef}
-th:first-child,td:first-child{text-align:left}thead th{color:#495057;font-weight:600}
-td small{color:#495057;white-space:nowrap}.key{display:inline-block;width:.7em;height:.7em;
-border:1px solid #868e96;border-radius:2px;margin-right:.5em}
-code{font-size:.85em;overflow-wrap:anywhere}
-@media(max-width:700px){thead{display:none}tr{display:block;border-bottom:1px solid #adb5bd;
-padding:4px 0}td{display:flex;justify-content:space-between;border:0;padding:2px 0}
-td:first-child{font-weight:650;justify-content:flex-start;align-items:center}
-td:not(:first-child)::before{content:attr(data-what);color:#495057;text-align:left}}
-"""
 
 
 def to_html(judgement: Judgement) -> str:
@@ -68,27 +41,19 @@ def to_html(judgement: Judgement) -> str:
         _places(judgement),
         _methods(judgement),
     ]
-    name = escape(title(judgement))
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{name}</title><style>{STYLE}</style></head>\n"
-        f"<body><main>{''.join(sections)}</main></body></html>\n"
-    )
+    return document(title(judgement), sections)
 
 
 def _head(judgement: Judgement) -> str:
     overall, labelled = judgement.figures.overall, sum(judgement.labelled.values())
     what = "pixels compared" if judgement.kind == "census" else "labelled samples"
     left = f", {judgement.unlabelled} not labelled" if judgement.unlabelled else ""
-    notes = "".join(f'<div class="note">{escape(note)}</div>' for note in judgement.notes)
     return (
         f"<h1>{escape(title(judgement))}</h1>"
         f'<p class="small">against {escape(judgement.reference_name)}: {labelled:,} {what}'
         f"{left}</p>"
         f'<p class="big">{_percent(overall)} <small>{OVERALL[judgement.kind]}'
-        f"{_interval_words(judgement, overall)}</small></p>{notes}"
+        f"{_interval_words(judgement, overall)}</small></p>{notes(judgement.notes)}"
     )
 
 
@@ -112,12 +77,7 @@ def _matrices(judgement: Judgement) -> str:
             f'<div class="wide"><h3>{told}, in percent</h3>'
             f"{matrix_picture(figures.proportions, colours, percent=True)}</div>"
         )
-    return (
-        "<h2>Error matrix</h2>"
-        '<p class="small">Rows: the class on the map. Columns, by number: the reference. Blue is '
-        "right, orange is wrong; the stronger, the larger its part of the row.</p>"
-        f'<div class="grid">{"".join(pictures)}</div>'
-    )
+    return f'<h2>Error matrix</h2>{MATRIX_KEY}<div class="grid">{"".join(pictures)}</div>'
 
 
 def _accuracies(judgement: Judgement) -> str:
@@ -129,7 +89,7 @@ def _accuracies(judgement: Judgement) -> str:
             Row(each.name, each.colour, getattr(found, what))
             for each, found in zip(judgement.classes, judgement.figures.classes, strict=True)
         ]
-        charts.append(f"<div><h3>{_capital(name)}</h3>{intervals(rows, 1.0, SHARE_TICKS)}</div>")
+        charts.append(f"<div><h3>{capital(name)}</h3>{intervals(rows, 1.0, SHARE_TICKS)}</div>")
     heading = "Agreement" if judgement.kind == "agreement" else "Accuracy"
     return f'<h2>{heading} of each class</h2><div class="grid">{"".join(charts)}</div>'
 
@@ -168,15 +128,13 @@ def _table(judgement: Judgement) -> str:
         heads.append("mapped area")
     lines = []
     for each, found in zip(judgement.classes, judgement.figures.classes, strict=True):
-        cells = [f'<span class="key" style="background:{escape(each.colour)}"></span>'
-                 f"{escape(each.name)}"]  # fmt: skip
+        cells = [class_cell(each.name, each.colour)]
         for what in measures:
             figure = getattr(found, what)
             cells.append((_amount if what == "area" else _percent)(figure, spread))
         if judgement.kind != "agreement":
             cells.append(f"{judgement.mapped_area(each):,.1f}")
-        lines.append(_line(heads, cells))
-    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
+        lines.append(cells)
     unseen = (
         f'<p class="small">In neither map nor reference: {escape(", ".join(judgement.unseen))}.</p>'
         if judgement.unseen
@@ -188,18 +146,7 @@ def _table(judgement: Judgement) -> str:
         if spread
         else ""
     )
-    return (
-        f'<h2>In numbers</h2>{told}<div class="wide"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>{unseen}"
-    )
-
-
-def _line(heads: Sequence[str], cells: Sequence[str]) -> str:
-    told = "".join(
-        f'<td data-what="{escape(head)}"><span>{cell}</span></td>'
-        for head, cell in zip(heads, cells, strict=True)
-    )
-    return f"<tr>{told}</tr>"
+    return f"<h2>In numbers</h2>{told}{table(heads, lines)}{unseen}"
 
 
 def _places(judgement: Judgement) -> str:
@@ -236,7 +183,3 @@ def _amount(figure: Estimate, spread: float) -> str:
         return "no figure"
     told = f"{figure.value:,.1f}"
     return f"{told} <small>± {spread * figure.standard_error:,.1f}</small>" if spread else told
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

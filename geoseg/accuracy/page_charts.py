@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from geoseg.accuracy.calibration import ReliabilityBin
 from geoseg.accuracy.estimate import Estimate
 from geoseg.accuracy.judgement import Judgement
 from geoseg.accuracy.matrix import ErrorMatrix
 
-__all__ = ["Row", "intervals", "matrix_picture", "samples_on_map"]
+__all__ = ["Row", "intervals", "matrix_picture", "reliability_diagram", "samples_on_map"]
 
 WIDTH = 360
 LABEL_PX, ROW_PX, CELL_PX = 118, 26, 30
@@ -112,6 +113,48 @@ def matrix_picture(matrix: ErrorMatrix, colours: Sequence[str], *, percent: bool
     return _svg(width, height, parts)
 
 
+def reliability_diagram(bins: Sequence[ReliabilityBin]) -> str:
+    """Accuracy over confidence, and below it how many pixels have that confidence.
+
+    Bars that end on the line keep what they promise; below it the map is too sure of itself.
+    """
+    left, right, top, bottom, foot = 40.0, WIDTH - 8.0, 8.0, 268.0, 330.0
+    side, most = right - left, max(each.pixels for each in bins) or 1
+
+    def at(confidence: float, accuracy: float) -> tuple[float, float]:
+        return left + side * confidence, bottom - (bottom - top) * accuracy
+
+    parts = []
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x, y = at(tick, tick)
+        parts.append(
+            f'<path class="grid" d="M{left} {y:.1f}H{right}"/>'
+            f'<text class="tick" x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">'
+            f"{100 * tick:.0f}</text>"
+        )
+        parts.append(_text(min(x, right - 8), foot + 16, f"{100 * tick:.0f}", "tick"))
+    for each in bins:
+        if not each.pixels:
+            continue
+        x, y = at(each.low, each.accuracy)
+        wide, tall = side * (each.high - each.low) - 2, (foot - bottom - 14) * each.pixels / most
+        told = (
+            f"confidence {100 * each.confidence:.1f} %, right {100 * each.accuracy:.1f} %, "
+            f"{each.pixels:,} pixels"
+        )
+        parts.append(
+            f'<g><title>{told}</title><rect x="{x + 1:.1f}" y="{y:.1f}" width="{wide:.1f}" '
+            f'height="{bottom - y:.1f}" fill="{RIGHT}" fill-opacity=".75"/>'
+            f'<rect x="{x + 1:.1f}" y="{foot - tall:.1f}" width="{wide:.1f}" '
+            f'height="{tall:.1f}" fill="#868e96"/></g>'
+        )
+    parts.append(
+        f'<path d="M{left} {bottom}L{right} {top}" stroke="{WRONG}" stroke-width="1.6" '
+        f'stroke-dasharray="5 4"/><path class="grid" d="M{left} {foot}H{right}"/>'
+    )
+    return _svg(WIDTH, foot + 20, parts)
+
+
 def samples_on_map(judgement: Judgement) -> str:
     """The map in pale colours and its samples: rings where they agree, crosses where not."""
     height, width = judgement.shape
@@ -142,7 +185,11 @@ def _entry(value: float, percent: bool) -> str:
     if value == 0:
         return "·"
     if not percent:
-        return f"{value:.0f}" if value < 10_000 else f"{value / 1000:.0f}k"
+        for unit, size, least in (("G", 1e9, 1e9), ("M", 1e6, 1e6), ("k", 1e3, 1e4)):
+            if value >= least:
+                few = value / size
+                return f"{few:.1f}{unit}" if few < 10 else f"{few:.0f}{unit}"
+        return f"{value:.0f}"
     return f"{100 * value:.1f}" if value >= 0.0005 else "<.1"
 
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from geoseg.grid import Window
-from geoseg.legend import NODATA, UNCERTAIN, Legend
+from geoseg.legend import NODATA, Legend
 from geoseg.raster.chips import PlannedChip
+from geoseg.raster.pictures import map_picture, scene_picture, shown_bands
 from geoseg.raster.scene import Chip
 from geoseg.raster.stitch import Strip
 
@@ -20,8 +20,7 @@ __all__ = ["Preview"]
 
 LONGEST_PX, SHORTEST_PX = 900, 700
 MARGIN = 16
-PAPER, INK, EMPTY, GREY = (255, 255, 255), (30, 30, 30), (235, 235, 235), (128, 128, 128)
-NATURAL = ("red", "green", "blue")
+PAPER, INK, GREY = (255, 255, 255), (30, 30, 30), (128, 128, 128)
 
 
 class Preview:
@@ -36,8 +35,7 @@ class Preview:
     def __init__(self, shape: tuple[int, int], bands: Sequence[str], legend: Legend) -> None:
         self._step = max(1, math.ceil(max(shape) / LONGEST_PX))
         height, width = (-(-size // self._step) for size in shape)
-        natural = all(name in bands for name in NATURAL)
-        self._shown = [bands.index(n) for n in NATURAL] if natural else list(range(len(bands)))[:3]
+        self._shown = shown_bands(bands)
         self._legend = legend
         self._pixels = np.zeros((len(self._shown), height, width), np.float32)
         self._classes = np.full((height, width), NODATA, np.uint8)
@@ -62,7 +60,8 @@ class Preview:
             title: a line above the pictures.
             shares: of each class, 0 to 1; classes without an entry are left out of the legend.
         """
-        left, right = self._scene_picture(), self._map_picture()
+        left = scene_picture(self._pixels, self._classes != NODATA)
+        right = map_picture(self._classes, self._legend)
         grow = max(1, round(SHORTEST_PX / max(left.size)))
         size = left.width * grow, left.height * grow
         text, small = ImageFont.load_default(18), ImageFont.load_default(15)
@@ -96,24 +95,3 @@ class Preview:
             inside.append(slice(first * self._step - start, stop - start, self._step))
             place.append(slice(first, -(-stop // self._step)))
         return (inside[0], inside[1]), (place[0], place[1])
-
-    def _scene_picture(self) -> Image.Image:
-        """Each band stretched from its 2nd to its 98th percentile, as GIS programs do."""
-        known = self._classes != NODATA
-        planes = self._pixels if len(self._pixels) == 3 else self._pixels[[0, 0, 0]]
-        if not known.any():
-            return Image.new("RGB", known.shape[::-1], EMPTY)
-        low, high = np.percentile(planes[:, known], (2, 98), axis=1)[..., None, None]
-        light = np.clip((planes - low) / np.maximum(high - low, 1e-9), 0, 1) * 255
-        return _picture(np.where(known, light, np.array(EMPTY)[:, None, None]))
-
-    def _map_picture(self) -> Image.Image:
-        colours = np.tile(np.array(EMPTY, np.uint8), (NODATA + 1, 1))
-        colours[UNCERTAIN] = GREY
-        for each in self._legend:
-            colours[each.code] = each.rgb
-        return _picture(np.moveaxis(colours[self._classes], -1, 0))
-
-
-def _picture(planes: npt.NDArray[np.floating | np.uint8]) -> Image.Image:
-    return Image.fromarray(np.ascontiguousarray(np.moveaxis(planes, 0, -1).astype(np.uint8)))
