@@ -253,8 +253,7 @@ def training_bar(*, show: bool) -> Iterator[Callable[[Progress], None] | None]:
     moving = sys.stderr.isatty()
 
     def tell(now: Progress) -> None:
-        last = now.step == now.steps
-        if not (moving or last):
+        if not (moving or now.ended):
             return
         done = round(20 * now.step / now.steps)
         bar = f" [{'#' * done}{'-' * (20 - done)}]" if moving else ""

@@ -28,6 +28,7 @@ def blocks(page: Path) -> list[tuple[str, str, str]]:
 @pytest.fixture
 def beside_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(ROOT / "docs/sample", tmp_path / "docs/sample")
+    shutil.copytree(ROOT / "recipes/smoke", tmp_path / "recipes/smoke")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -124,7 +124,7 @@ class PowerCut(BaseException):
 
 def cut_at(epoch: int, step: int) -> Any:
     def tell(now: Progress) -> None:
-        if (now.epoch, now.step) == (epoch, step):
+        if (now.epoch, now.step, now.ended) == (epoch, step, False):
             raise PowerCut
 
     return tell
@@ -165,7 +165,7 @@ def test_another_recipe_does_not_go_on_with_a_run(folder: Path, tmp_path: Path) 
 
 def test_ctrl_c_keeps_the_best_so_far_and_the_run_goes_on(folder: Path, tmp_path: Path) -> None:
     def tell(now: Progress) -> None:
-        if (now.epoch, now.step) == (2, 1):
+        if (now.epoch, now.step) == (2, 1) and not now.ended:
             os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
@@ -189,11 +189,12 @@ def test_a_loss_that_is_no_number_names_the_chips_and_keeps_the_best(
 
     def spoilt(self: torch.nn.Module, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         good = forward(self, logits, labels)  # type: ignore[arg-type]
-        return good * float("nan") if len(told) >= 3 else good
+        return good * float("nan") if len(told) >= 4 else good
 
     monkeypatch.setattr(losses.WeightedSum, "forward", spoilt)
     with pytest.raises(TrainingError, match=r"loss is nan at epoch 2.*s\d\.tif at row"):
         train(recipe_of(folder), output=tmp_path / "run", progress=told.append)
+    assert [each.epoch for each in told if each.ended] == [1]
     assert load_bundle(tmp_path / "run" / "model").card.training["best_epoch"] == 1
     assert not (tmp_path / "run" / "summary.json").exists()
 

@@ -46,6 +46,8 @@ class Progress:
     """Of the last validation, NaN before the first."""
     best: float
     """Of the best one."""
+    ended: bool = False
+    """Whether the epoch is over, its validation too."""
 
 
 class History(Callback):
@@ -145,24 +147,23 @@ class ProgressCall(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Tell."""
-        assert isinstance(task, SegmentationTask)  # noqa: S101
-        self._tell(
-            Progress(
-                trainer.current_epoch + 1,
-                trainer.max_epochs or 0,
-                batch_idx + 1,
-                int(trainer.num_training_batches),
-                task.losses[-1],
-                self._miou,
-                self._best.miou,
-            )
-        )
+        """Tell of a step."""
+        self._say(trainer, task, batch_idx + 1, ended=False)
 
-    def on_validation_epoch_end(self, trainer: Trainer, task: LightningModule) -> None:
-        """Remember."""
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, task: LightningModule) -> None:
+        """Tell of an epoch."""
         assert isinstance(task, SegmentationTask)  # noqa: S101
         self._miou = task.error_matrix.mean_iou
+        self._say(trainer, task, int(trainer.num_training_batches), ended=True)
+
+    def _say(self, trainer: Trainer, task: LightningModule, step: int, *, ended: bool) -> None:
+        assert isinstance(task, SegmentationTask)  # noqa: S101
+        epochs, steps = trainer.max_epochs or 0, int(trainer.num_training_batches)
+        loss, best = task.losses[-1], self._best.miou
+        self._tell(
+            Progress(trainer.current_epoch + 1, epochs, step, steps, loss, self._miou, best, ended)
+        )
 
 
 class TrainingStopped(Exception):  # noqa: N818  (nothing went wrong)

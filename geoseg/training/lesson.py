@@ -91,6 +91,12 @@ class Lesson(LightningDataModule):
         return np.stack([self.surveys[i].counts for i in learnt])
 
     @property
+    def seen(self) -> list[str]:
+        """The scenes that were learnt from, or that the best epoch was chosen by."""
+        areas = (*self.split.train, *self.split.validation)
+        return sorted({self.grounds[area.ground].name for area in areas})
+
+    @property
     def length(self) -> int:
         """Chips in an epoch."""
         if self.recipe.chips_per_epoch is not None:

@@ -191,7 +191,8 @@ class GriddedChips(Sampler[ChipPlace]):
     """Chips side by side over whole areas, each pixel counted once.
 
     Args:
-        areas: what is covered; chips reach beyond no area, but for what a small area lacks.
+        areas: what is covered; chips reach beyond an area only to fill up the stride, and are
+            smaller where the area is.
         surveys: what each piece of ground holds; chips without labels are left out.
         chip_px: side of a chip, a multiple of the stride.
         halo_px: rim of a chip that is not counted, a multiple of the stride.
@@ -228,8 +229,7 @@ def _gridded(area: Area, chip_px: int, halo_px: int, stride: int) -> Iterator[Ch
         window, core = (
             each.shift(area.window.row, area.window.col) for each in (planned.window, planned.core)
         )
-        square = Window(window.row, window.col, chip_px, chip_px)  # batches need chips of one size
-        yield ChipPlace(area.ground, square, core)
+        yield ChipPlace(area.ground, window, core)
 
 
 def _any_labelled(survey: GroundSurvey, window: Window) -> bool:
