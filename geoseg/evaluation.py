@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 from geoseg.accuracy.score import SceneScore, Score, WorstChip
 from geoseg.accuracy.score_page import to_html
 from geoseg.accuracy.score_report import to_csv, to_json
 from geoseg.errors import GeosegError, InputError
-from geoseg.labels import LabelledScene, pair_up
+from geoseg.labels import LabelledScene, Paths, find_files, pair_up
 from geoseg.model.card import Card
 from geoseg.model.runtime import Model, RuntimeName, load_model
 from geoseg.outputs import staged
@@ -23,8 +21,6 @@ from geoseg.raster.worst_chips import MOST_CHIPS
 from geoseg.scene_scoring import Scoring, score_scene
 
 __all__ = ["Evaluation", "evaluate", "score_scenes"]
-
-Paths: TypeAlias = "str | Path | Sequence[str | Path]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +88,7 @@ def evaluate(
         ModelError: if the model cannot be loaded.
         OutputError: if the results cannot be written; nothing is left then.
     """
-    pairs = pair_up(_files(scenes, "scenes"), _files(labels, "labels"))
+    pairs = pair_up(find_files(scenes, "scenes"), find_files(labels, "labels"))
     loaded = model if isinstance(model, Model) else load_model(model, runtime=runtime)
     how = Scoring(
         Reading(bands, sensor, scale, offset, nodata, max_pixels),
@@ -172,17 +168,3 @@ def _trained_with(card: Card) -> frozenset[str]:
 def _bar(worst: tuple[WorstChip, ...]) -> float:
     """The agreement below which a chip is among the worst."""
     return worst[-1].agreement if len(worst) == MOST_CHIPS else 1.0
-
-
-def _files(given: Paths, what: str) -> list[Path]:
-    """Files named one by one or by pattern, each once, in order."""
-    patterns = [given] if isinstance(given, str | Path) else list(given)
-    found: dict[Path, None] = {}
-    for pattern in map(str, patterns):
-        named = Path(pattern).exists() or not glob.has_magic(pattern)
-        matches = glob.glob(pattern, recursive=True)  # noqa: PTH207  (patterns may be absolute)
-        paths = [pattern] if named else sorted(matches)
-        if not paths:
-            raise InputError(f"no {what} are called {pattern}")
-        found |= dict.fromkeys(map(Path, paths))
-    return list(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +20,10 @@ from geoseg.raster.classes import ClassRaster
 from geoseg.vector.class_polygons import ClassPolygons
 from geoseg.vector.samples import OPENERS, read_samples
 
-__all__ = ["LabelledScene", "Labels", "open_labels", "pair_up"]
+__all__ = ["LabelledScene", "Labels", "Paths", "find_files", "open_labels", "pair_up"]
 
 Codes: TypeAlias = npt.NDArray[np.uint8]
+Paths: TypeAlias = "str | Path | Sequence[str | Path]"
 
 
 class Labels(Protocol):
@@ -54,6 +56,30 @@ class LabelledScene:
     labels: Path
     kept_for: Literal["validation", "test"] | None = None
     """What it is kept apart for; None: it may be learnt from."""
+
+
+def find_files(given: Paths, what: str, folder: str | Path = ".") -> list[Path]:
+    """Files named one by one or by patterns such as "scenes/*.tif", each once, sorted.
+
+    Args:
+        given: names and patterns, relative to `folder` unless absolute.
+        what: what to call them.
+        folder: where they are looked for.
+
+    Raises:
+        InputError: if a pattern fits no file.
+    """
+    found: set[Path] = set()
+    for pattern in [given] if isinstance(given, str | Path) else given:
+        whole = Path(folder) / pattern
+        if whole.exists() or not glob.has_magic(str(whole)):
+            found.add(whole)
+            continue
+        fits = glob.glob(str(whole), recursive=True)  # noqa: PTH207  (patterns may be absolute)
+        if not fits:
+            raise InputError(f"no {what} are called {whole}")
+        found |= set(map(Path, fits))
+    return sorted(found)
 
 
 def pair_up(scenes: Sequence[Path], labels: Sequence[Path]) -> tuple[LabelledScene, ...]:

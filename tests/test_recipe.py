@@ -87,3 +87,18 @@ def test_the_schema_knows_every_key_and_what_it_is_for(tmp_path: Path) -> None:
     assert set(schema["properties"]) == set(Recipe.model_fields) >= set(told(tmp_path))
     assert all(each.get("description") for each in schema["properties"].values())
     assert schema["additionalProperties"] is False
+
+
+def test_the_page_of_train_has_every_key() -> None:
+    page = (Path(__file__).parents[1] / "docs/pages/train.md").read_text(encoding="utf-8")
+    for key, field in Recipe.model_fields.items():
+        assert f"| `{key}` |" in page, key
+        assert str(field.description).replace("|", "/") in page, key
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[1] / "recipes").glob("*/recipe.yaml")), ids=str
+)
+def test_every_recipe_that_comes_with_the_project_is_one(path: Path) -> None:
+    assert read_recipe(path).name == path.parent.name
+    assert (path.parent / "README.md").is_file()

@@ -218,7 +218,7 @@ def test_an_auxiliary_head_helps_to_learn_and_is_left_behind(folder: Path, tmp_p
 
 def test_nothing_is_left_where_nothing_was_learnt(folder: Path, tmp_path: Path) -> None:
     for more, said in (
-        ({"scenes": "images/none*.tif"}, "no file fits"),
+        ({"scenes": "images/none*.tif"}, "no scenes are called"),
         ({"chip_px": 33}, "no multiple"),
         ({"network": {"wdths": [4]}}, "wdths"),
         ({"batch": 50}, "no batch of 50"),

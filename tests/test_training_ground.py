@@ -141,7 +141,7 @@ def test_labels_that_say_nothing_or_too_much_are_refused(folder: Path, tmp_path:
         pytest.raises(LegendError, match="code 3"),
     ):
         survey_grounds(few, find_pairs(few), grounds)
-    with pytest.raises(InputError, match=r"no file fits pictures/\*\.tif"):
+    with pytest.raises(InputError, match=r"no scenes are called .*pictures/\*\.tif"):
         find_pairs(recipe_of(folder, scenes="pictures/*.tif"))
 
 

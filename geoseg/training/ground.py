@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from glob import glob
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +13,7 @@ import numpy.typing as npt
 
 from geoseg.errors import InputError
 from geoseg.grid import Grid, Window
-from geoseg.labels import LabelledScene, Labels, open_labels, pair_up
+from geoseg.labels import LabelledScene, Labels, find_files, open_labels, pair_up
 from geoseg.legend import NODATA, Legend
 from geoseg.raster.align import ResampledScene
 from geoseg.raster.scene import Reading, Scene, open_scene
@@ -76,15 +75,7 @@ def find_pairs(recipe: Recipe) -> tuple[LabelledScene, ...]:
 
 
 def _files(recipe: Recipe, key: str) -> list[Path]:
-    told = getattr(recipe, key)
-    found: set[Path] = set()
-    for pattern in [told] if isinstance(told, str) else told:
-        whole = str(Path(recipe.data) / pattern)  # patterns may be absolute
-        fits = {Path(path) for path in glob(whole, recursive=True)}  # noqa: PTH207
-        if not fits:
-            raise InputError(f"{key}: no file fits {pattern} in {recipe.data}")
-        found |= fits
-    return sorted(found)
+    return find_files(getattr(recipe, key), key, recipe.data)
 
 
 @contextmanager
