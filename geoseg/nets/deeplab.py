@@ -171,6 +171,8 @@ class AtrousPyramid(nn.Module):
         width: int = 256,
     ) -> None:
         super().__init__()
+        if min(rates) < 1:
+            raise ValueError(f"rates are positive, not {list(rates)}")
         self.branches = nn.ModuleList([conv_norm_relu(channels, width, 1)])
         for rate in rates:
             self.branches.append(
@@ -208,6 +210,8 @@ def dilated_encoder(
     """
     if output_stride not in (8, 16):
         raise ValueError(f"output_stride is 8 or 16, not {output_stride}")
+    if min(multi_grid, default=1) < 1:
+        raise ValueError(f"multi_grid holds positive numbers, not {list(multi_grid)}")
     trunk = build_encoder(encoder, bands, output_stride=output_stride)
     last_stage = getattr(getattr(trunk, "model", None), "layer4", None)
     for block, unit in zip(last_stage or (), multi_grid, strict=False):

@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 from typing import cast
 
+from torch import nn
+
 from geoseg.nets.network import Encoder
 from geoseg.nets.reach import Sliding, sliding_steps
 from geoseg.nets.vgg import VGG
 
-__all__ = ["build_encoder", "encoder_path", "timm_name"]
+__all__ = ["build_encoder", "encoder_path", "rebuildable", "timm_name"]
 
-WALKED_IN_ORDER = r"(resnet|resnext|wide_resnet)\d+\w*|(tf_)?efficientnet_lite\d"
-"""timm's networks whose layers run in the order of definition, without global pooling inside."""
+WALKED_IN_ORDER = (
+    r"resnet\d+d?|resnext\d+_32x\d+d|wide_resnet\d+_2|vgg\d+(_bn)?|(tf_)?efficientnet_lite\d"
+)
+"""timm's networks whose layers run in the order of definition, and none of which looks at the
+whole image."""
 
 
 def timm_name(encoder: str) -> str:
@@ -54,8 +59,17 @@ def build_encoder(encoder: str, bands: int, *, output_stride: int = 32, depth: i
     except (AssertionError, KeyError, RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else f"no output stride {output_stride}"
         raise ValueError(f"encoder {encoder!r}: {reason}") from error
+    return rebuildable(net, encoder)
+
+
+def rebuildable(net: nn.Module, encoder: str) -> Encoder:
+    """An encoder of which the weights say all, so that a card and weights make it again.
+
+    Raises:
+        ValueError: if it keeps other tensors than its weights.
+    """
     kept = net.state_dict().keys()
-    if any(buffer not in kept for buffer, _ in net.named_buffers()):
+    if any(name not in kept for name, _ in net.named_buffers()):
         raise ValueError(f"encoder {encoder!r} keeps state that is not among its weights")
     return cast("Encoder", net)
 

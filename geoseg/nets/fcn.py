@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -38,7 +39,7 @@ class FCN(Network):
         encoder: The trunk: "vgg16" or "vgg16_bn", with fc6 and fc7 as convolutions; or such as
             "resnet50" or "efficientnet-lite0", scored as they end.
         fc_width: Channels of fc6 and fc7, with VGG.
-        dropout: Share of channels dropped after fc6 and fc7, or of a trunk without them.
+        dropout: Share of activations dropped after fc6 and fc7, or of a trunk without them.
         learned_upsampling: Learn the twofold steps.
 
     Shape:
@@ -92,6 +93,17 @@ class FCN(Network):
         logits: Tensor = self.enlarge(scores)
         return logits
 
+    def take_classifier(self, tensors: Mapping[str, Tensor]) -> None:
+        """Cast a published VGG's fully connected layers into fc6 and fc7, where widths agree."""
+        layers = [layer for layer in self.classifier[:-1] if isinstance(layer, nn.Conv2d)]
+        for layer, name in zip(layers, ("classifier.0", "classifier.3"), strict=False):
+            weight, bias = tensors.get(f"{name}.weight"), tensors.get(f"{name}.bias")
+            if weight is None or bias is None or weight.numel() != layer.weight.numel():
+                return
+            with torch.no_grad():
+                layer.weight.copy_(weight.view_as(layer.weight))
+                cast("Tensor", layer.bias).copy_(bias)
+
     def _reach(self) -> int | None:
         down = encoder_path(self.encoder, self.encoder_name)
         if down is None:
@@ -143,14 +155,14 @@ def _classifier(
 ) -> tuple[nn.Sequential, int]:
     """What stands between the trunk and the scores, and how many channels it ends with."""
     if not encoder.startswith("vgg"):
-        return nn.Sequential(nn.Dropout2d(dropout)), channels
+        return nn.Sequential(nn.Dropout(dropout)), channels
     layers = nn.Sequential(
         nn.Conv2d(channels, fc_width, 7, padding=3),
         nn.ReLU(inplace=True),
-        nn.Dropout2d(dropout),
+        nn.Dropout(dropout),
         nn.Conv2d(fc_width, fc_width, 1),
         nn.ReLU(inplace=True),
-        nn.Dropout2d(dropout),
+        nn.Dropout(dropout),
     )
     initialize_for_relu(layers)
     return layers, fc_width

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -56,6 +56,9 @@ class Network(nn.Module):
         """What pretrained weights fill, for training to go easy on; none without an encoder."""
         if self.encoder is not None:
             yield from self.encoder.parameters()
+
+    def take_classifier(self, tensors: Mapping[str, Tensor]) -> None:
+        """Use what a published classifier learned behind its encoder; few have a place for it."""
 
     def score(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """The logits of an image whose sides are multiples of ``stride``."""

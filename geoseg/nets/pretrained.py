@@ -64,6 +64,7 @@ def fill_encoder(network: Network, source: str | Path, bands: int | Sequence[str
         raise BandError(f"band {strange[0]!r} is none of {', '.join(COMMON_NAMES)}")
     found = published_weights(source, network.encoder_name)
     _fill(network.encoder, found, bands)
+    network.take_classifier(found.tensors)
 
 
 def filters_by_band(

@@ -58,6 +58,8 @@ class PSPNet(Network):
         auxiliary: bool = False,
     ) -> None:
         super().__init__()
+        if not bins or min(bins) < 1:
+            raise ValueError(f"bins are positive numbers, not {bins}")
         trunk = dilated_encoder(encoder, bands, output_stride)
         self.encoder_name = encoder
         self.encoder = trunk

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import cast
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from geoseg.nets.encoders import encoder_path, timm_name
+from geoseg.nets.encoders import encoder_path, rebuildable, timm_name
 from geoseg.nets.network import Encoder, Network
 from geoseg.nets.reach import Nearest, Sliding, Step, Transposed, reach_px
 
@@ -132,12 +132,14 @@ class EncoderUNet(Network):
             classes=classes,
         )
         self.encoder_name = encoder
-        self.encoder = cast("Encoder", whole.encoder)
+        self.encoder = rebuildable(whole.encoder, encoder)
         self.decoder: nn.Module = whole.decoder
         self.head: nn.Module = whole.segmentation_head
         self.stride = 1 << depth
         down = encoder_path(self.encoder, encoder)
         if down is not None:
+            if prod(step.stride for step in down) != self.stride:
+                raise ValueError(f"{encoder} goes down all 5 levels: give 5 decoder_widths")
             up: list[Step] = [Nearest(2), CONV, CONV] * depth
             self.reach_px = reach_px([*down, *up, CONV], self.stride)
 

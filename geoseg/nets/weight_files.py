@@ -107,7 +107,7 @@ def _imagenet(encoder: str) -> PublishedWeights:
         raise ModelError(
             f"no ImageNet weights of {encoder} from timm: {reason[0]}{hint}"
         ) from error
-    return PublishedWeights(tensors, RGB, f"timm's {encoder}")
+    return PublishedWeights(_named_as_in_timm(tensors, encoder), RGB, f"timm's {encoder}")
 
 
 def _packaged_lite0() -> Path | None:
@@ -164,6 +164,11 @@ def _named_as_in_timm(state: Any, where: str) -> dict[str, Tensor]:
     }
     if "_conv_stem.weight" in tensors:
         return dict(_from_efficientnet_pytorch(tensors))
+    fully_connected = {"pre_logits.fc1": "classifier.0", "pre_logits.fc2": "classifier.3"}
+    for ours, published in fully_connected.items():  # of timm's VGG, as torchvision calls them
+        for kind in ("weight", "bias"):
+            if f"{ours}.{kind}" in tensors:
+                tensors[f"{published}.{kind}"] = tensors[f"{ours}.{kind}"]
     return tensors
 
 

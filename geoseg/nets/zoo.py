@@ -67,6 +67,8 @@ def build_model(
     elif name == "unet":
         hyperparameters.pop("encoder", None)
     count = bands if isinstance(bands, int) else len(bands)
+    if count < 1 or classes < 1:
+        raise ModelError(f"{name} needs at least one band and one class, not {count}, {classes}")
     try:
         network = network_type(count, classes, **hyperparameters)  # type: ignore[call-arg]
     except (TypeError, ValueError, RuntimeError) as error:
