@@ -165,6 +165,8 @@ def parse_bands(text: str) -> dict[str, int]:
             raise BandError(f"--bands: {name!r} is none of {', '.join(COMMON_NAMES)}")
         if common in bands:
             raise BandError(f"--bands: {common!r} is given twice")
+        if int(number) in bands.values():
+            raise BandError(f"--bands: band {int(number)} is given two names")
         bands[common] = int(number)
     if not bands:
         raise BandError("--bands: nothing given; write NAME=NUMBER,..., such as red=3,green=2")

@@ -24,6 +24,7 @@ from geoseg.errors import GeosegError, InputError
 
 STANDARD_ERROR = 2
 INTERRUPTED = 130
+CLOSED_PIPE = 141
 
 
 def main() -> None:
@@ -40,6 +41,9 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("geoseg: interrupted", err=True)
         status = INTERRUPTED
+    except BrokenPipeError:  # whoever was reading has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = CLOSED_PIPE
     sys.exit(status)
 
 
@@ -61,7 +65,7 @@ def _libraries_quiet() -> Iterator[None]:
         sys.stderr = ours
         try:
             yield
-        except (GeosegError, click.ClickException, click.Abort, KeyboardInterrupt):
+        except (GeosegError, click.ClickException, click.Abort, KeyboardInterrupt, BrokenPipeError):
             raise
         except BaseException:
             noise.seek(0)

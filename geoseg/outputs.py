@@ -136,10 +136,10 @@ def _refuse_existing(
             kind = "a file" if name in folders else "a folder"
             raise InputError(f"{destination / name} is {kind}; results cannot replace it")
     if existing and not overwrite:
-        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        more = f" and {len(existing) - 1} more exist" if len(existing) > 1 else " exists"
         raise InputError(
-            f"{destination / existing[0]}{more} exists already; "
-            "choose another folder with -o or replace with --overwrite"
+            f"{destination / existing[0]}{more} already; "
+            "write elsewhere with -o, or replace with --overwrite"
         )
 
 

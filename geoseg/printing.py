@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -76,11 +77,13 @@ def print_design(design: Design) -> None:
 
 
 def print_judgement(judgement: Judgement) -> None:
-    """Accuracies and areas, each with its standard error."""
+    """Accuracies and areas, with half of their intervals as the report's page has it."""
     from geoseg.accuracy.report import OVERALL, title
 
     figures, unit = judgement.figures, judgement.area_unit
-    click.echo(f"{title(judgement)}: {OVERALL[judgement.kind]} {_spread(figures.overall, 100)} %")
+    errors = NormalDist().inv_cdf(0.5 + figures.confidence / 2)
+    overall = _spread(figures.overall, 100, errors)
+    click.echo(f"{title(judgement)}: {OVERALL[judgement.kind]} {overall} %")
     for note in judgement.notes:
         click.echo(f"  note: {note}", err=True)
     shown, heads = 3, ("user's", "producer's", f"area, {unit}")
@@ -88,14 +91,16 @@ def print_judgement(judgement: Judgement) -> None:
         shown, heads = 2, ("of mapped", "of labelled", "")
     rows = {"": heads}
     for each in figures.classes:
-        cells = (_spread(each.users, 100), _spread(each.producers, 100), _spread(each.area, 1))
-        rows[each.name] = cells
+        figures_of = ((each.users, 100), (each.producers, 100), (each.area, 1))
+        rows[each.name] = tuple(_spread(figure, scale, errors) for figure, scale in figures_of)
     wide = [max(len(cells[i]) for cells in rows.values()) for i in range(shown)]
     for name, cells in rows.items():
         told = "".join(f"  {cell:>{w}}" for cell, w in zip(cells, wide, strict=False))
         click.echo(f"  {name:<20}{told}")
     if judgement.kind == "estimate":
-        click.echo("  value ± standard error", err=True)
+        click.echo(
+            f"  ± {errors:.2f} standard errors: half of the {figures.confidence:.0%} interval"
+        )
 
 
 def print_evaluation(score: Score) -> None:
@@ -136,13 +141,13 @@ def _percent(share: float | None) -> str:
     return "-" if share is None or math.isnan(share) else f"{share:.1%}"
 
 
-def _spread(figure: Estimate, scale: float) -> str:
-    """A figure and its standard error, where there is one."""
+def _spread(figure: Estimate, scale: float, errors: float) -> str:
+    """A figure and so many standard errors, where there are any."""
     if math.isnan(figure.value):
         return "-"
     told = f"{figure.value * scale:,.1f}"
     known = not math.isnan(figure.standard_error) and figure.low < figure.high
-    return f"{told} ± {figure.standard_error * scale:,.1f}" if known else told
+    return f"{told} ± {errors * figure.standard_error * scale:,.1f}" if known else told
 
 
 def card_facts(bundle: Bundle) -> dict[str, Any]:

@@ -202,8 +202,8 @@ def _size(
     )
     told = f"a standard error of {goal:g} for overall accuracy, with {listed}"
     if guessed:
-        whose = "which" if len(guessed) == len(names) else f"those of {', '.join(guessed)}"
-        told += f", {whose} guessed"
+        whose = "" if len(guessed) == len(names) else f" for {', '.join(guessed)}"
+        told += f", assumed{whose}"
     return min(max(2, formula(pixels, users, goal)), sum(pixels)), told
 
 

@@ -376,7 +376,7 @@ def test_bad_polygons_are_refused(classes: Path, tmp_path: Path) -> None:
 
 def test_reports_are_not_overwritten(classes: Path, samples: Path, tmp_path: Path) -> None:
     geoseg.assess_accuracy(classes, samples, output=tmp_path)
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="already; write elsewhere"):
         geoseg.assess_accuracy(classes, samples, output=tmp_path)
 
 

@@ -133,7 +133,7 @@ def test_the_command_line_draws_and_judges(classes: Path, tmp_path: Path) -> Non
     assert (tmp_path / "report" / "classes_accuracy.html").is_file()
     again = geoseg_command(tmp_path, "accuracy", "classes.tif", "samples.gpkg", "-o", "report")
     assert again.returncode == 2
-    assert "exists already" in again.stderr
+    assert "already; write elsewhere" in again.stderr
     as_json = geoseg_command(
         tmp_path, "accuracy", "classes.tif", "samples.gpkg", "-o", "j", "--json",
         "--merge", "water+trees", "--confidence", "0.9",

@@ -173,7 +173,7 @@ def test_the_size_follows_from_a_standard_error(classes: Path, tmp_path: Path) -
     told = drawn.design.size_from
     assert told is not None
     assert "0.5 (water)" in told
-    assert "those of trees, crops guessed" in told
+    assert "assumed for trees, crops" in told
 
 
 def test_chips_show_the_scene_around_each_sample(
@@ -278,7 +278,7 @@ def test_bad_rasters_are_refused(
 
 def test_a_sample_is_not_overwritten(classes: Path, tmp_path: Path) -> None:
     geoseg.sample(classes, output=tmp_path / "s.gpkg", size=20)
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="already; write elsewhere"):
         geoseg.sample(classes, output=tmp_path / "s.gpkg", size=20)
     geoseg.sample(classes, output=tmp_path / "s.gpkg", size=30, overwrite=True)
     assert len(read_samples(tmp_path / "s.gpkg").labels) == 30

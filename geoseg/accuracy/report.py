@@ -177,9 +177,7 @@ def _strata(judgement: Judgement, design: Design) -> str:
         return f" from {design.pixels:,} valid pixels"
     source = f"those of {design.strata_source}" if design.strata_source else "the map's classes"
     listed = ", ".join(
-        f"{each.name} ({judgement.labelled.get(each.name, each.samples)} samples of "
-        f"{each.pixels:,} pixels)"
-        for each in design.strata
+        f"{each.name} ({each.samples} samples of {each.pixels:,} pixels)" for each in design.strata
     )
     return f"; the strata are {source}: {listed}"
 

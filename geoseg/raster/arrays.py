@@ -122,4 +122,6 @@ def _band_names(array: xarray.DataArray) -> tuple[str | None, ...]:
         return tuple(labels)
     names = array.attrs.get("long_name", ())
     names = (names,) if isinstance(names, str) else tuple(map(str, names))
+    if len(names) > count == len(labels) and set(labels) <= set(range(1, len(names) + 1)):
+        return tuple(names[label - 1] for label in labels)  # some bands of a file, by number
     return names if len(names) == count else (None,) * count

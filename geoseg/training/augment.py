@@ -23,7 +23,7 @@ class Variation:
     rotate: float = 0.0
     """Share of the chips that are turned by any angle; what comes from outside is unlabelled."""
     jitter: float = 0.0
-    """Brightness, contrast and each band vary so much, in standard deviations."""
+    """Brightness and bands vary by so much, in standard deviations; contrast by that exponent."""
 
 
 def vary(
@@ -72,12 +72,13 @@ def _rotate(image: Tensor, labels: Tensor, angle: float) -> tuple[Tensor, Tensor
 
 
 def _jitter(image: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """The scene under another sun: contrast and brightness of all bands, and a little of each."""
-    invalid = (image == 0).all(dim=0)
-    contrast = 1 + strength * _normal((1, 1, 1), generator)
+    """The scene under another sun: contrast about its mean, brightness, and a little of each band."""
+    valid = (image != 0).any(dim=0)
+    mean = image.sum(dim=(1, 2), keepdim=True) / valid.sum().clamp(min=1)
+    contrast = (strength * _normal((1, 1, 1), generator)).exp()
     brightness = strength * _normal((1, 1, 1), generator)
     of_bands = strength / 2 * _normal((len(image), 1, 1), generator)
-    return torch.where(invalid, 0.0, image * contrast + brightness + of_bands)
+    return torch.where(valid, (image - mean) * contrast + mean + brightness + of_bands, 0.0)
 
 
 def _chance(generator: torch.Generator) -> float:
