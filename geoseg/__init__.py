@@ -24,12 +24,16 @@ if TYPE_CHECKING:
         GeosegError,
         GridError,
         InputError,
+        JobError,
         LegendError,
         ModelError,
         OutputError,
         SceneError,
     )
     from geoseg.grid import Grid, Window
+    from geoseg.jobs.job_file import Job, load_job
+    from geoseg.jobs.run import JobRun, run_job
+    from geoseg.jobs.status import job_status
     from geoseg.legend import Legend, LegendClass
     from geoseg.model.bundle import Bundle, list_models, load_bundle, save_bundle
     from geoseg.model.card import Card, make_card
@@ -49,12 +53,16 @@ _HOMES = {
         "GeosegError",
         "GridError",
         "InputError",
+        "JobError",
         "LegendError",
         "ModelError",
         "OutputError",
         "SceneError",
     ),
     "geoseg.grid": ("Grid", "Window"),
+    "geoseg.jobs.job_file": ("Job", "load_job"),
+    "geoseg.jobs.run": ("JobRun", "run_job"),
+    "geoseg.jobs.status": ("job_status",),
     "geoseg.legend": ("Legend", "LegendClass"),
     "geoseg.model.bundle": ("Bundle", "list_models", "load_bundle", "save_bundle"),
     "geoseg.model.card": ("Card", "make_card"),
@@ -77,6 +85,9 @@ __all__ = [
     "Grid",
     "GridError",
     "InputError",
+    "Job",
+    "JobError",
+    "JobRun",
     "Legend",
     "LegendClass",
     "LegendError",
@@ -92,13 +103,16 @@ __all__ = [
     "assess_accuracy",
     "estimate",
     "estimate_strata",
+    "job_status",
     "list_models",
     "load_bundle",
+    "load_job",
     "load_model",
     "make_card",
     "match_bands",
     "open_scene",
     "predict",
+    "run_job",
     "sample",
     "save_bundle",
     "vectorize",

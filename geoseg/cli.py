@@ -1,8 +1,8 @@
 """The command line: parse, call one verb, print.
 
 Results go to standard output, everything else to standard error. Exit status: 0 done, 2 what was
-given cannot be used, 3 a result could not be written, 1 a bug. Verbs are imported when called,
-so that `geoseg --help` answers at once.
+given cannot be used, 3 a result could not be written, 1 a bug; `geoseg job run` has its own.
+Verbs are imported when called, so that `geoseg --help` answers at once.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import click
 
 from geoseg import printing
 from geoseg.errors import GeosegError, InputError
+from geoseg.job_commands import job
 
 STANDARD_ERROR = 2
 INTERRUPTED = 130
@@ -77,6 +78,9 @@ def _libraries_quiet() -> Iterator[None]:
 @click.version_option(package_name="geoseg")
 def cli() -> None:
     """Satellite and aerial scenes in, maps out."""
+
+
+cli.add_command(job)
 
 
 @cli.command()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from geoseg.accuracy.design import Design
     from geoseg.accuracy.estimate import Estimate
     from geoseg.accuracy.judgement import Judgement
+    from geoseg.jobs.status import JobStatus, SceneState
     from geoseg.model.bundle import Bundle
     from geoseg.prediction import Prediction
     from geoseg.raster.source import Header
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "card_facts",
     "print_design",
+    "print_job_status",
     "print_judgement",
     "print_model",
     "print_prediction",
@@ -61,6 +63,32 @@ def print_design(design: Design) -> None:
     for stratum, weight in zip(design.strata, design.weights, strict=True):
         click.echo(f"  {stratum.name:<20}{stratum.samples:>7} of {stratum.pixels:>12,} px"
                    f"{weight:>9.1%}")  # fmt: skip
+
+
+def print_job_status(status: JobStatus) -> None:
+    """A job's scenes in the order of time, and how many there are of each kind."""
+    rows = [JOB_HEADS, *map(_job_row, status.scenes)]
+    wide = [max(len(row[i]) for row in rows) for i in range(len(JOB_HEADS))]
+    for row in rows:
+        click.echo("  ".join(f"{cell:<{w}}" for cell, w in zip(row, wide, strict=True)).rstrip())
+    told = ", ".join(f"{count} {kind}" for kind, count in status.counts.items())
+    click.echo(f"{status.job}: {told or 'no scene yet'}; ledger {status.ledger}", err=True)
+
+
+JOB_HEADS = ("date", "scene", "no data", "status", "since", "changed, ha", "alert", "reason")
+
+
+def _job_row(scene: SceneState) -> tuple[str, ...]:
+    return (
+        scene.date,
+        scene.scene,
+        "" if scene.invalid_share is None else f"{scene.invalid_share:.1%}",
+        scene.status.replace("_", " "),
+        scene.before_date or "",
+        "" if scene.changed_area_ha is None else f"{scene.changed_area_ha:,.2f}",
+        (scene.webhook or "yes") if scene.alert else "",
+        scene.reason or "",
+    )
 
 
 def print_judgement(judgement: Judgement) -> None:

@@ -14,7 +14,7 @@ from rasterio.crs import CRS
 from geoseg.errors import InputError, OutputError
 from geoseg.vector.tables import GEOMETRY, PolygonTable
 
-__all__ = ["DatabaseTable", "is_database_url", "write_table"]
+__all__ = ["DatabaseTable", "is_database_url", "psycopg_module", "write_table"]
 
 TYPES = {pa.int32(): "integer", pa.utf8(): "text", pa.float64(): "double precision"}
 
@@ -71,7 +71,7 @@ def write_table(
         InputError: if the table exists and `overwrite` is False, or the CRS has no EPSG number.
         OutputError: if the database cannot be reached, lacks PostGIS, or refuses.
     """
-    psycopg = _psycopg()
+    psycopg = psycopg_module()
     srid = _srid(crs)
     try:
         with psycopg.connect(target.url, connect_timeout=10) as connection:
@@ -142,7 +142,12 @@ def _srid(crs: CRS | None) -> int:
     return int(epsg)
 
 
-def _psycopg() -> ModuleType:
+def psycopg_module() -> ModuleType:
+    """The PostgreSQL driver, an extra.
+
+    Raises:
+        InputError: if it is not installed.
+    """
     try:
         import psycopg
         import psycopg.sql

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from geoseg.legend import Meanings
 
-__all__ = ["add_layer_style", "qgis_style", "register_table"]
+__all__ = ["add_layer_style", "outline_style", "qgis_style", "register_table"]
 
 TABLE = """
 CREATE TABLE layer_styles (
@@ -45,7 +45,20 @@ def qgis_style(meanings: Meanings, codes: Iterable[int]) -> str:
             categories, "category",
             symbol=str(number), value=name, label=name, type="string", render="true",
         )  # fmt: skip
-        symbols.append(_fill(number, meanings.colour(code)))
+        symbols.append(_symbol(number, {"style": "solid", "color": meanings.colour(code)}))
+    return _polygon_style(root)
+
+
+def outline_style(colour: str) -> str:
+    """QGIS's own XML for polygons that are outlines of one colour."""
+    root = ElementTree.Element("qgis", version="3.28", styleCategories="Symbology")
+    renderer = ElementTree.SubElement(root, "renderer-v2", type="singleSymbol", symbollevels="0")
+    line = {"outline_color": colour, "outline_width": "0.6", "outline_style": "solid"}
+    ElementTree.SubElement(renderer, "symbols").append(_symbol(0, {"style": "no", **line}))
+    return _polygon_style(root)
+
+
+def _polygon_style(root: ElementTree.Element) -> str:
     ElementTree.SubElement(root, "layerGeometryType").text = "2"
     doctype = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
     return doctype + ElementTree.tostring(root, encoding="unicode")
@@ -79,12 +92,13 @@ def register_table(database: sqlite3.Connection, table: str, description: str) -
     )
 
 
-def _fill(number: int, colour: str) -> ElementTree.Element:
-    rgba = ",".join(str(part) for part in (*bytes.fromhex(colour[1:]), 255))
+def _symbol(number: int, look: dict[str, str]) -> ElementTree.Element:
     symbol = ElementTree.Element("symbol", type="fill", name=str(number), alpha="1")
     layer = ElementTree.SubElement(symbol, "layer", {"class": "SimpleFill"}, enabled="1")
     options = ElementTree.SubElement(layer, "Option", type="Map")
-    for key, value in (("color", rgba), ("style", "solid"), ("outline_style", "no")):
+    for key, value in ({"outline_style": "no"} | look).items():
+        if value.startswith("#"):
+            value = ",".join(str(part) for part in (*bytes.fromhex(value[1:]), 255))
         ElementTree.SubElement(options, "Option", type="QString", name=key, value=value)
         ElementTree.SubElement(layer, "prop", k=key, v=value)  # what QGIS before 3.26 reads
     return symbol

@@ -1,0 +1,90 @@
+"""How a job compares two scenes, and the hash that says when two comparisons are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from geoseg.jobs.job_file import Job
+from geoseg.jobs.pairing import DatedScene
+from geoseg.vector.area_of_interest import AreaOfInterest
+
+__all__ = ["ChangeDetector", "Comparison", "MadeChange"]
+
+SETTINGS = (
+    "min_area", "from_classes", "to_classes", "coregister", "force", "bands", "sensor", "scale",
+    "offset", "nodata", "gsd",
+)  # fmt: skip
+"""Keys of a job that the result of a comparison depends on."""
+
+WAYS = ("runtime", "max_pixels")
+"""Keys that `change` takes and its result does not depend on."""
+
+
+class MadeChange(Protocol):
+    """What `change` returns."""
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """What was written."""
+        ...
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """What the summary file holds."""
+        ...
+
+
+class ChangeDetector(Protocol):
+    """`geoseg.change`, or what stands for it in a test."""
+
+    def __call__(self, before: Path, after: Path, **options: Any) -> MadeChange:
+        """Compare two scenes and write the results."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All that the result of comparing two scenes depends on, besides the scenes."""
+
+    method: str
+    """model, irmad or cva."""
+    model_sha256: str | None
+    """Of the model; None for methods that need none."""
+    settings_sha256: str
+    """Of the settings."""
+    options: Mapping[str, Any]
+    """What `change` is told."""
+
+    @classmethod
+    def of(cls, job: Job, area: AreaOfInterest | None) -> Comparison:
+        """The comparison that a job file asks for.
+
+        Raises:
+            ModelError: if its model is missing or damaged.
+        """
+        settings = {key: getattr(job, key) for key in SETTINGS}
+        options = {key: settings.get(key, getattr(job, key)) for key in (*SETTINGS, *WAYS)}
+        options |= {"method": job.method, "area": None if job.area is None else Path(job.area)}
+        model_sha256 = None
+        if job.method == "model":
+            from geoseg.model.bundle import load_bundle
+
+            model_sha256 = load_bundle(job.model).sha256
+            options["model"] = job.model
+        told = {key: value for key, value in options.items() if value is not None}
+        settings["area"] = None if area is None else area.sha256
+        return cls(job.method, model_sha256, _sha256(settings), told)
+
+    def key(self, before: DatedScene, after: DatedScene) -> str:
+        """What says whether a pair was compared in this way already."""
+        scenes = [[each.sha256, each.date.isoformat()] for each in (before, after)]
+        return _sha256([scenes, self.method, self.model_sha256, self.settings_sha256])
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
