@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from geoseg.accuracy.matrix import ErrorMatrix
     from geoseg.assessment import Assessment, assess_accuracy
     from geoseg.bands import match_bands
+    from geoseg.change_detection import Change, change
     from geoseg.errors import (
         BandError,
         GeosegError,
@@ -48,6 +49,7 @@ _HOMES = {
     "geoseg.accuracy.matrix": ("ErrorMatrix",),
     "geoseg.assessment": ("Assessment", "assess_accuracy"),
     "geoseg.bands": ("match_bands",),
+    "geoseg.change_detection": ("Change", "change"),
     "geoseg.errors": (
         "BandError",
         "GeosegError",
@@ -79,6 +81,7 @@ __all__ = [
     "BandError",
     "Bundle",
     "Card",
+    "Change",
     "Chip",
     "ErrorMatrix",
     "GeosegError",
@@ -101,6 +104,7 @@ __all__ = [
     "Vectorization",
     "Window",
     "assess_accuracy",
+    "change",
     "estimate",
     "estimate_strata",
     "job_status",

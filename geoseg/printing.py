@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from geoseg.accuracy.design import Design
     from geoseg.accuracy.estimate import Estimate
     from geoseg.accuracy.judgement import Judgement
+    from geoseg.change_detection import Change
     from geoseg.jobs.status import JobStatus, SceneState
     from geoseg.model.bundle import Bundle
     from geoseg.prediction import Prediction
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "card_facts",
+    "print_change",
     "print_design",
     "print_job_status",
     "print_judgement",
@@ -51,6 +53,31 @@ def print_prediction(prediction: Prediction) -> None:
             amount = f"{each['pixels']:>12,} px" if area is None else f"{area:>12,.1f} ha"
             click.echo(f"  {each['name']:<20}{amount}{each['share']:>9.1%}")
     for path in prediction.files.values():
+        if not path.name.endswith(".aux.xml"):
+            click.echo(f"  {path}")
+
+
+def print_change(change: Change) -> None:
+    """A finished change map: how much changed from what to what, where the files are."""
+    summary = change.summary
+    seconds = sum(summary["seconds"].values())
+    click.echo(
+        f"{summary['before']} -> {summary['after']}: {summary['changed_share']:.2%} of "
+        f"{summary['valid_pixels']:,} pixels changed, {summary['polygons']:,} polygons, "
+        f"by {summary['method']} in {seconds:.1f} s"
+    )
+    for warning in summary["warnings"]:
+        click.echo(f"  warning: {warning}", err=True)
+    for assumed in summary["assumed"]:
+        click.echo(f"  assumed: {assumed}", err=True)
+    changed = {"from": "changed", "to": "", "pixels": summary["changed_pixels"],
+               "area_ha": summary["changed_area_ha"]}  # fmt: skip
+    for each in summary["transitions"] or [changed]:
+        what = f"{each['from']} -> {each['to']}" if each["to"] else each["from"]
+        area = each["area_ha"]
+        amount = f"{each['pixels']:>12,} px" if area is None else f"{area:>12,.1f} ha"
+        click.echo(f"  {what:<32}{amount}")
+    for path in change.files.values():
         if not path.name.endswith(".aux.xml"):
             click.echo(f"  {path}")
 

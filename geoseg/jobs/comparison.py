@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from geoseg.jobs.job_file import Job
 from geoseg.jobs.pairing import DatedScene
@@ -39,12 +39,8 @@ class MadeChange(Protocol):
         ...
 
 
-class ChangeDetector(Protocol):
-    """`geoseg.change`, or what stands for it in a test."""
-
-    def __call__(self, before: Path, after: Path, **options: Any) -> MadeChange:
-        """Compare two scenes and write the results."""
-        ...
+ChangeDetector: TypeAlias = Callable[..., MadeChange]
+"""`geoseg.change`, or what stands for it in a test."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +54,7 @@ class Comparison:
     settings_sha256: str
     """Of the settings."""
     options: Mapping[str, Any]
-    """What `change` is told."""
+    """What `change` is told, besides its defaults."""
 
     @classmethod
     def of(cls, job: Job, area: AreaOfInterest | None) -> Comparison:
@@ -68,17 +64,20 @@ class Comparison:
             ModelError: if its model is missing or damaged.
         """
         settings = {key: getattr(job, key) for key in SETTINGS}
-        options = {key: settings.get(key, getattr(job, key)) for key in (*SETTINGS, *WAYS)}
-        options |= {"method": job.method, "area": None if job.area is None else Path(job.area)}
+        options: dict[str, Any] = {"method": job.method}
+        for key in (*SETTINGS, *WAYS):
+            if getattr(job, key) != Job.model_fields[key].default:
+                options[key] = getattr(job, key)
+        if job.area is not None:
+            options["area"] = Path(job.area)
         model_sha256 = None
         if job.method == "model":
             from geoseg.model.bundle import load_bundle
 
             model_sha256 = load_bundle(job.model).sha256
             options["model"] = job.model
-        told = {key: value for key, value in options.items() if value is not None}
         settings["area"] = None if area is None else area.sha256
-        return cls(job.method, model_sha256, _sha256(settings), told)
+        return cls(job.method, model_sha256, _sha256(settings), options)
 
     def key(self, before: DatedScene, after: DatedScene) -> str:
         """What says whether a pair was compared in this way already."""

@@ -17,15 +17,15 @@ import shapely
 
 from geoseg.errors import JobError
 from geoseg.jobs.database import LEDGER_TABLES
+from geoseg.jobs.ledger_style import ledger_style
 from geoseg.jobs.records import CHANGE_COLUMNS, columns_of
-from geoseg.vector.styles import add_layer_style, outline_style, register_table
+from geoseg.vector.styles import add_layer_style, register_table
 
 __all__ = ["GeoPackageDatabase"]
 
 TYPES = {str: "TEXT", int: "INTEGER", float: "REAL", bool: "BOOLEAN", datetime: "DATETIME"}
 WGS84 = 4326
 GEOMETRY = "geom"
-CHANGE_COLOUR = "#e8590c"
 
 HEADER = struct.Struct("<2sBBi4d")
 """Of a geometry: magic, version, flags, CRS, and its envelope: minx, maxx, miny, maxy."""
@@ -152,9 +152,13 @@ def _create(path: Path) -> None:
                 register_table(database, table, f"{table} of geoseg jobs")
             database.execute("CREATE INDEX changes_of_run ON changes (job, run)")
         database.close()
-        style = outline_style(CHANGE_COLOUR)
         add_layer_style(
-            staged, "changes", GEOMETRY, style, name="changes", description="outlines of changes"
+            staged,
+            "changes",
+            GEOMETRY,
+            ledger_style(),
+            name="changes",
+            description="changes, outlined",
         )
         staged.replace(path)
     finally:

@@ -64,8 +64,9 @@ def _counterpart(
     scene: DatedScene, ordered: Sequence[DatedScene], rule: PairingRule
 ) -> DatedScene | None:
     if rule.kind == "baseline":
-        same = rule.baseline is None or rule.baseline.sha256 == scene.sha256
-        return None if same else rule.baseline
+        if rule.baseline is None or rule.baseline.sha256 == scene.sha256:
+            return None
+        return rule.baseline if rule.baseline.date < scene.date else None
     earlier = ordered[: bisect_left(ordered, scene.date, key=lambda each: each.date)]
     if rule.kind == "previous":
         return earlier[-1] if earlier else None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from geoseg.errors import OutputError
 from geoseg.jobs.arrivals import NotThereError
@@ -96,7 +98,7 @@ class Processor:
             interruptions=0,
             reason=None,
             valid_share=summary.get("valid_share"),
-            shift_px=summary.get("shift_px"),
+            shift_px=_length(summary.get("shift_px")),
             changed_pixels=summary.get("changed_pixels"),
             changed_share=summary.get("changed_share"),
             changed_area_ha=changed_ha,
@@ -123,6 +125,13 @@ class Processor:
         )
         self.ledger.settle(run, (), task.replaced if final else ())
         return outcome_of(self.job, run)
+
+
+def _length(shift: Any) -> float | None:
+    """How far scenes are shifted, in any direction."""
+    if isinstance(shift, dict):
+        shift = math.hypot(shift.get("rows", 0), shift.get("cols", 0))
+    return None if shift is None else round(float(shift), 3)
 
 
 def outcome_of(job: Job, run: Run) -> SceneOutcome:

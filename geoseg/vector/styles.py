@@ -8,9 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from xml.etree import ElementTree
 
-from geoseg.legend import Meanings
-
-__all__ = ["add_layer_style", "outline_style", "qgis_style", "register_table"]
+__all__ = ["add_layer_style", "qgis_style", "register_table"]
 
 TABLE = """
 CREATE TABLE layer_styles (
@@ -31,34 +29,25 @@ CREATE TABLE layer_styles (
 """
 
 
-def qgis_style(meanings: Meanings, codes: Iterable[int]) -> str:
-    """QGIS's own XML for polygons drawn by class, without outlines."""
+def qgis_style(field: str, values: Iterable[tuple[str, str]]) -> str:
+    """QGIS's own XML for polygons without outlines, drawn by the value of a text field.
+
+    Args:
+        field: its name.
+        values: each value and its colour, "#rrggbb".
+    """
     root = ElementTree.Element("qgis", version="3.28", styleCategories="Symbology")
     renderer = ElementTree.SubElement(
-        root, "renderer-v2", type="categorizedSymbol", attr="class", symbollevels="0"
+        root, "renderer-v2", type="categorizedSymbol", attr=field, symbollevels="0"
     )
     categories = ElementTree.SubElement(renderer, "categories")
     symbols = ElementTree.SubElement(renderer, "symbols")
-    for number, code in enumerate(codes):
-        name = meanings.name(code)
+    for number, (value, colour) in enumerate(values):
         ElementTree.SubElement(
             categories, "category",
-            symbol=str(number), value=name, label=name, type="string", render="true",
+            symbol=str(number), value=value, label=value, type="string", render="true",
         )  # fmt: skip
-        symbols.append(_symbol(number, {"style": "solid", "color": meanings.colour(code)}))
-    return _polygon_style(root)
-
-
-def outline_style(colour: str) -> str:
-    """QGIS's own XML for polygons that are outlines of one colour."""
-    root = ElementTree.Element("qgis", version="3.28", styleCategories="Symbology")
-    renderer = ElementTree.SubElement(root, "renderer-v2", type="singleSymbol", symbollevels="0")
-    line = {"outline_color": colour, "outline_width": "0.6", "outline_style": "solid"}
-    ElementTree.SubElement(renderer, "symbols").append(_symbol(0, {"style": "no", **line}))
-    return _polygon_style(root)
-
-
-def _polygon_style(root: ElementTree.Element) -> str:
+        symbols.append(_fill(number, colour))
     ElementTree.SubElement(root, "layerGeometryType").text = "2"
     doctype = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
     return doctype + ElementTree.tostring(root, encoding="unicode")
@@ -92,13 +81,12 @@ def register_table(database: sqlite3.Connection, table: str, description: str) -
     )
 
 
-def _symbol(number: int, look: dict[str, str]) -> ElementTree.Element:
+def _fill(number: int, colour: str) -> ElementTree.Element:
+    rgba = ",".join(str(part) for part in (*bytes.fromhex(colour[1:]), 255))
     symbol = ElementTree.Element("symbol", type="fill", name=str(number), alpha="1")
     layer = ElementTree.SubElement(symbol, "layer", {"class": "SimpleFill"}, enabled="1")
     options = ElementTree.SubElement(layer, "Option", type="Map")
-    for key, value in ({"outline_style": "no"} | look).items():
-        if value.startswith("#"):
-            value = ",".join(str(part) for part in (*bytes.fromhex(value[1:]), 255))
+    for key, value in (("color", rgba), ("style", "solid"), ("outline_style", "no")):
         ElementTree.SubElement(options, "Option", type="QString", name=key, value=value)
         ElementTree.SubElement(layer, "prop", k=key, v=value)  # what QGIS before 3.26 reads
     return symbol
