@@ -17,9 +17,10 @@ from geoseg.outputs import staged
 from geoseg.raster.classes import ClassRaster, ConfidenceRaster, read_strips
 from geoseg.raster.geotiff import MapWriter
 from geoseg.raster.source import MAX_PIXELS
+from geoseg.vector.database_address import is_database_url
 from geoseg.vector.layers import layer_file_names, write_layer
 from geoseg.vector.polygons import ClassStrip, Generalization, PolygonBatch, trace_polygons
-from geoseg.vector.postgis import DatabaseTable, is_database_url, write_table
+from geoseg.vector.postgis import DatabaseTable, write_table
 from geoseg.vector.sieve import MinArea, plan_sieve
 from geoseg.vector.tables import ClassAttributes, PolygonTable
 

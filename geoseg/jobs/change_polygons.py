@@ -38,14 +38,14 @@ class ChangePolygons:
         """How many there are."""
         if self.path is None:
             return 0
-        return int(pyogrio.read_info(self.path, force_feature_count=True)["features"])
+        return int(pyogrio.read_info(self.path, layer=0, force_feature_count=True)["features"])
 
     @property
     def bounds(self) -> tuple[float, float, float, float] | None:
         """West, south, east and north of all, degrees; None when there are none."""
         if not self.count:
             return None
-        info = pyogrio.read_info(self.path, force_total_bounds=True)
+        info = pyogrio.read_info(self.path, layer=0, force_total_bounds=True)
         carry = pyproj.Transformer.from_crs(info["crs"], WGS84, always_xy=True)
         west, south, east, north = carry.transform_bounds(*info["total_bounds"])
         return west, south, east, north
@@ -53,7 +53,9 @@ class ChangePolygons:
     def rows(self, run: Run) -> Iterator[ChangeRow]:
         """The polygons of a run as the ledger takes them."""
         for start in range(0, self.count, BATCH):
-            frame = pyogrio.read_dataframe(self.path, skip_features=start, max_features=BATCH)
+            frame = pyogrio.read_dataframe(
+                self.path, layer=0, skip_features=start, max_features=BATCH
+            )
             frame = frame.to_crs(WGS84)
             shapes = shapely.to_wkb(_multi(np.asarray(frame.geometry)))
             for wkb, fields in zip(shapes, frame.to_dict("records"), strict=True):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -135,34 +134,30 @@ def _blob(wkb: bytes) -> bytes:
 
 
 def _create(path: Path) -> None:
-    """Make an empty ledger; it has its name once it is complete."""
+    """Make an empty ledger; it has its name once it is complete. One process at a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.stem}.{os.getpid()}.gpkg")
-    try:
-        _create_layer(staged)
-        with sqlite3.connect(staged) as database:
-            for table, (record, identity) in LEDGER_TABLES.items():
-                columns = ", ".join(
-                    f'"{name}" {TYPES[kind]}' for name, kind in columns_of(record).items()
-                )
-                database.execute(
-                    f"CREATE TABLE {table} (fid INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, "
-                    f'{columns}, UNIQUE (job, "{identity}"))'
-                )
-                register_table(database, table, f"{table} of geoseg jobs")
-            database.execute("CREATE INDEX changes_of_run ON changes (job, run)")
-        database.close()
-        add_layer_style(
-            staged,
-            "changes",
-            GEOMETRY,
-            ledger_style(),
-            name="changes",
-            description="changes, outlined",
-        )
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
+    staged = path.with_name(f".{path.stem}.new.gpkg")
+    for leftover in (staged, staged.with_name(f"{staged.name}-journal")):
+        leftover.unlink(missing_ok=True)  # of a process that was killed at this
+    _create_layer(staged)
+    style = ledger_style()
+    add_layer_style(
+        staged, "changes", GEOMETRY, style, name="changes", description="changes, outlined"
+    )
+    with closing(_connect(staged)) as database:
+        database.execute("BEGIN")
+        for table, (record, identity) in LEDGER_TABLES.items():
+            columns = ", ".join(
+                f'"{name}" {TYPES[kind]}' for name, kind in columns_of(record).items()
+            )
+            database.execute(
+                f"CREATE TABLE {table} (fid INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, "
+                f'{columns}, UNIQUE (job, "{identity}"))'
+            )
+            register_table(database, table, f"{table} of geoseg jobs")
+        database.execute("CREATE INDEX changes_of_run ON changes (job, run)")
+        database.execute("COMMIT")
+    staged.replace(path)
 
 
 def _create_layer(path: Path) -> None:

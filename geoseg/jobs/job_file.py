@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from geoseg.errors import InputError
 from geoseg.jobs.name_pattern import NamePattern
 from geoseg.model.bundle import DEFAULT_MODEL
-from geoseg.vector.postgis import is_database_url
+from geoseg.vector.database_address import is_database_url
 
 __all__ = ["Job", "job_schema", "load_job"]
 

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from geoseg.errors import JobError
 from geoseg.jobs.database import LEDGER_TABLES, Database
 from geoseg.jobs.records import CHANGE_COLUMNS, ChangeRow, Run, SceneRecord, columns_of
-from geoseg.vector.postgis import is_database_url
+from geoseg.vector.database_address import is_database_url
 
 __all__ = ["AtWorkError", "Ledger", "open_ledger", "read_ledger"]
 
@@ -45,9 +45,10 @@ class Ledger:
 
     def save(self, *records: SceneRecord | Run) -> None:
         """Write records over those of the same name or key."""
-        with self._database.transaction():
-            for record in records:
-                self._save(record)
+        if records:
+            with self._database.transaction():
+                for record in records:
+                    self._save(record)
 
     def settle(self, run: Run, changes: Iterable[ChangeRow], replaced: Sequence[Run]) -> None:
         """Write what became of a run, its changes, and supersede the runs that it replaces."""
@@ -58,11 +59,12 @@ class Ledger:
             for each in replaced:
                 self._supersede(each)
 
-    def supersede(self, runs: Iterable[Run]) -> None:
+    def supersede(self, runs: Sequence[Run]) -> None:
         """Take runs out of what counts; their files are still there."""
-        with self._database.transaction():
-            for run in runs:
-                self._supersede(run)
+        if runs:
+            with self._database.transaction():
+                for run in runs:
+                    self._supersede(run)
 
     def forget(self, run: Run) -> None:
         """Remove a superseded run, whose files are gone."""

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from geoseg.errors import InputError, JobError
 from geoseg.jobs.database import LEDGER_TABLES
 from geoseg.jobs.records import CHANGE_COLUMNS, columns_of
-from geoseg.vector.postgis import psycopg_module
+from geoseg.vector.database_address import psycopg_module
 
 __all__ = ["PostgisDatabase"]
 

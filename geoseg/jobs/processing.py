@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,7 +106,7 @@ class Processor:
             alert=alert,
             webhook="due" if alert and self.job.webhook else None,
             bounds=None if bounds is None else json.dumps(bounds),
-            summary=json.dumps(dict(summary), ensure_ascii=False, default=str),
+            summary=_without_names(summary),
             files=json.dumps({what: path.name for what, path in made.files.items()}),
             seconds=round(seconds, 2),
             finished_at=datetime.now(UTC),
@@ -125,6 +125,15 @@ class Processor:
         )
         self.ledger.settle(run, (), task.replaced if final else ())
         return outcome_of(self.job, run)
+
+
+def _without_names(summary: Mapping[str, Any]) -> str:
+    """A summary as JSON, less the names of the scenes, which the ledger has by itself.
+
+    Of one content there may come files of several names, and any may be the one that was read.
+    """
+    told = {key: value for key, value in summary.items() if key not in ("before", "after")}
+    return json.dumps(told, ensure_ascii=False, default=str)
 
 
 def _length(shift: Any) -> float | None:

@@ -84,9 +84,7 @@ def receive(
             continue
         ledger.save(received)
         read.append(arrival.name)
-    changed = list(_judged(ledger.scenes().values(), max_cloud))
-    if changed:
-        ledger.save(*changed)
+    ledger.save(*_judged(ledger.scenes().values(), max_cloud))
     return Reception(tuple(each for each in arrivals if each.arriving), tuple(read))
 
 

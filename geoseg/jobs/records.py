@@ -108,7 +108,7 @@ class Run:
     bounds: str | None = None
     """JSON: west, south, east, north of the changes, degrees."""
     summary: str | None = None
-    """JSON: what the summary file holds."""
+    """JSON: what the summary file holds, but the names of the scenes."""
     files: str | None = None
     """JSON: names of the files, in the output folder."""
     seconds: float | None = None

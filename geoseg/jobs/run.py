@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from geoseg.jobs.alert import Alert, deliver_alerts
-from geoseg.jobs.comparison import ChangeDetector
+from geoseg.jobs.comparison import ChangeDetector, MadeChange
 from geoseg.jobs.feed import write_feed
 from geoseg.jobs.foresight import foresee
 from geoseg.jobs.job_file import Job, load_job
@@ -80,7 +81,7 @@ def run_job(
     with open_ledger(place, name, wait_s=wait_s) as ledger:
         if retry:
             ledger.save(*_given_another_chance(ledger))
-        for outcome in _bring_up_to_date(work, ledger, change or _change(), note):
+        for outcome in _bring_up_to_date(work, ledger, change or _change, note):
             told(outcome)
         return JobRun(tuple(outcomes), _raise_alerts(work.job, ledger, note))
 
@@ -135,7 +136,7 @@ def _given_another_chance(ledger: Ledger) -> Iterator[SceneRecord | Run]:
             yield replace(run, status="failed", attempts=0)
 
 
-def _change() -> ChangeDetector:
-    from geoseg.change_detection import change
+def _change(before: Path, after: Path, **options: Any) -> MadeChange:
+    from geoseg.change_detection import change  # its libraries cost a second
 
-    return change
+    return change(before, after, **options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -12,9 +11,10 @@ import pyarrow as pa
 from rasterio.crs import CRS
 
 from geoseg.errors import InputError, OutputError
+from geoseg.vector.database_address import psycopg_module
 from geoseg.vector.tables import GEOMETRY, PolygonTable
 
-__all__ = ["DatabaseTable", "is_database_url", "psycopg_module", "write_table"]
+__all__ = ["DatabaseTable", "write_table"]
 
 TYPES = {pa.int32(): "integer", pa.utf8(): "text", pa.float64(): "double precision"}
 
@@ -55,11 +55,6 @@ class DatabaseTable:
 
     def __str__(self) -> str:
         return f"table {self.schema}.{self.name} of {self.place}"
-
-
-def is_database_url(output: str) -> bool:
-    """Whether an output is a database's address and not a file."""
-    return output.startswith(("postgresql://", "postgres://"))
 
 
 def write_table(
@@ -140,19 +135,3 @@ def _srid(crs: CRS | None) -> int:
             "the map's CRS has no EPSG number, by which PostGIS knows CRSs; write a file instead"
         )
     return int(epsg)
-
-
-def psycopg_module() -> ModuleType:
-    """The PostgreSQL driver, an extra.
-
-    Raises:
-        InputError: if it is not installed.
-    """
-    try:
-        import psycopg
-        import psycopg.sql
-    except ImportError as error:
-        raise InputError(
-            "writing to PostGIS needs psycopg; install it with pip install 'geoseg[postgis]'"
-        ) from error
-    return psycopg
