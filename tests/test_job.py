@@ -391,7 +391,7 @@ def test_every_single_kill_ends_the_same(tmp_path: Path, undisturbed: Undisturbe
             until_settled(folder / "job.yaml")
             assert difference(contents(folder / "job.yaml"), undisturbed.contents) == []
         shutil.rmtree(folder)
-    assert step > 100
+    assert step > 50
 
 
 def test_outcomes_are_told_as_they_come(job: Path, tmp_path: Path) -> None:

@@ -14,7 +14,14 @@ from typing import Protocol
 from geoseg.errors import InputError, SceneError
 from geoseg.jobs.name_pattern import NamePattern
 
-__all__ = ["Arrival", "ArrivalSource", "FolderArrivals", "NotThereError", "sha256_of"]
+__all__ = [
+    "Arrival",
+    "ArrivalSource",
+    "FolderArrivals",
+    "MissingAssetError",
+    "NotThereError",
+    "sha256_of",
+]
 
 READ_BYTES = 1 << 20
 
@@ -37,6 +44,10 @@ class Arrival:
 
 class NotThereError(SceneError):
     """A scene is no longer where it arrived, or no longer what it was."""
+
+
+class MissingAssetError(NotThereError):
+    """A catalogue lists a scene that is not there."""
 
 
 class ArrivalSource(Protocol):

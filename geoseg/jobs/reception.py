@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from geoseg.errors import GeosegError
-from geoseg.jobs.arrivals import Arrival, ArrivalSource, NotThereError, sha256_of
+from geoseg.jobs.arrivals import Arrival, ArrivalSource, MissingAssetError, NotThereError, sha256_of
 from geoseg.jobs.job_file import Job
 from geoseg.jobs.ledger import Ledger
 from geoseg.jobs.pairing import DatedScene, first_of_each
@@ -50,7 +50,7 @@ class Reception:
     arriving: tuple[Arrival, ...]
     """Scenes that somebody may still be writing."""
     read: tuple[str, ...]
-    """Names of the scenes that were read in this run, whether it went well or not."""
+    """Names of the scenes that hold something new, or could not be read."""
 
 
 def receive(
@@ -83,7 +83,8 @@ def receive(
             note(str(error))
             continue
         ledger.save(received)
-        read.append(arrival.name)
+        if record is None or received.sha256 is None or received.sha256 != record.sha256:
+            read.append(arrival.name)
     ledger.save(*_judged(ledger.scenes().values(), max_cloud))
     return Reception(tuple(each for each in arrivals if each.arriving), tuple(read))
 
@@ -114,9 +115,9 @@ def _read(
         area = None if gauge.area is None else gauge.area.carried_into
         share = invalid_share(path, area, nodata=gauge.nodata, max_pixels=gauge.max_pixels)
         source.fetch(arrival)  # it is still what it was
-    except NotThereError:
-        raise
     except Exception as error:
+        if isinstance(error, NotThereError) and not isinstance(error, MissingAssetError):
+            raise
         before = record.attempts if record and _is_known(record, arrival, gauge) else 0
         return entered(
             status="failed" if before < retries else "set_aside", attempts=before + 1,

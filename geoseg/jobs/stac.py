@@ -17,7 +17,7 @@ import requests
 import shapely
 
 from geoseg.errors import InputError, JobError, SceneError
-from geoseg.jobs.arrivals import Arrival, NotThereError
+from geoseg.jobs.arrivals import Arrival, MissingAssetError
 from geoseg.raster.stack import stack_bands
 
 __all__ = ["StacArrivals"]
@@ -147,7 +147,7 @@ class StacArrivals:
         if not _is_remote(href):
             path = Path(href)
             if not path.is_file():
-                raise NotThereError(f"{path} of item {arrival.name} is not there")
+                raise MissingAssetError(f"{path} of item {arrival.name} is not there")
             return path
         path = self._place(arrival, hashlib.sha256(_stable(href).encode()).hexdigest()[:8],
                            PurePosixPath(unquote(urlsplit(href).path)).suffix)  # fmt: skip
@@ -165,7 +165,7 @@ class StacArrivals:
         try:
             with self._session.get(href, timeout=TIMEOUT_S, stream=True) as answer:
                 if answer.status_code in (404, 410):
-                    raise NotThereError(f"{_shown(href)} of item {item} is not there")
+                    raise MissingAssetError(f"{_shown(href)} of item {item} is not there")
                 answer.raise_for_status()
                 with partial.open("wb") as file:
                     for chunk in answer.iter_content(CHUNK_BYTES):
