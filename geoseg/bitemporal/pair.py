@@ -23,7 +23,7 @@ from geoseg.raster.scene import Chip, Reading, Scene, Units, open_scene
 from geoseg.raster.source import Header, RasterSource
 from geoseg.vector.area import Area
 
-__all__ = ["PairChip", "ScenePair", "open_pair", "shared_bands"]
+__all__ = ["PairChip", "ScenePair", "StoredRange", "open_pair", "shared_bands"]
 
 FINER = 1.001
 """Grids whose gsd differ by less than this factor count as equal; the earlier one is kept then."""
@@ -49,6 +49,18 @@ class PairChip:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredRange:
+    """The numbers that a scene can hold, in the units that it is read in."""
+
+    step: float = 0.0
+    """What one grey level is worth; 0 where values are no whole numbers."""
+    low: float = -math.inf
+    """A value here may have been less, and was cut off."""
+    high: float = math.inf
+    """A value here may have been more."""
+
+
+@dataclass(frozen=True, slots=True)
 class ScenePair:
     """Two scenes on one grid."""
 
@@ -56,8 +68,8 @@ class ScenePair:
     after: Scene
     grid: Grid
     """What both cover, with the coarser scene's pixels."""
-    steps: tuple[float, float]
-    """What one stored grey level is worth in each scene; 0 where values are not whole numbers."""
+    ranges: tuple[StoredRange, StoredRange]
+    """What numbers each scene stores."""
     unfitted: Scene
     """The later scene on its own grid."""
     assumed: tuple[str, ...]
@@ -179,9 +191,9 @@ def open_pair(
         grid = _shared_grid(*scenes)
         grid = grid if fit is None else fit(grid)
         fitted = [onto_grid(scene, grid) for scene in scenes]
-        steps = [_step(path, reading) for path in (before, after)]
+        ranges = [_stored_range(path, reading) for path in (before, after)]
         told = {f"{s.name}: {each}": None for s in fitted for each in s.assumed}
-        yield ScenePair(fitted[0], fitted[1], grid, (steps[0], steps[1]), scenes[1], tuple(told))
+        yield ScenePair(fitted[0], fitted[1], grid, (ranges[0], ranges[1]), scenes[1], tuple(told))
 
 
 def shared_bands(
@@ -232,12 +244,15 @@ def _header(path: str | Path, reading: Reading) -> Header:
     return source.header
 
 
-def _step(path: str | Path, reading: Reading) -> float:
-    """What one stored grey level is worth in the units that the pair is read in."""
-    header = _header(path, reading)
-    if header.dtype.kind == "f":
-        return 0.0
-    return abs(1.0 if reading.scale is None else reading.scale)
+def _stored_range(path: str | Path, reading: Reading) -> StoredRange:
+    dtype = _header(path, reading).dtype
+    if dtype.kind == "f":
+        return StoredRange()
+    scale = 1.0 if reading.scale is None else reading.scale
+    offset = reading.offset or 0.0
+    limits = np.iinfo(dtype)
+    low, high = sorted(float(limit) * scale + offset for limit in (limits.min, limits.max))
+    return StoredRange(abs(scale), low, high)
 
 
 def _shared_grid(before: Scene, after: Scene) -> Grid:
