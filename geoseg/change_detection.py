@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -11,56 +13,45 @@ from typing import Any, Literal, TypeAlias
 
 import rasterio
 
-from geoseg.bitemporal.dates import find_date
-from geoseg.bitemporal.pair import ScenePair, open_pair, shared_bands
-from geoseg.bitemporal.registration import Shift, measure_shift
+from geoseg.bitemporal.alignment import Alignment, align
+from geoseg.bitemporal.dates import SceneDate, scene_dates
+from geoseg.bitemporal.draft import Findings
+from geoseg.bitemporal.pair import open_pair
+from geoseg.bitemporal.semantic import WantedTransitions
 from geoseg.bitemporal.settlement import settled
-from geoseg.bitemporal.spectral import compare_values
-from geoseg.change_files import ChangeFiles, file_names
-from geoseg.errors import InputError, SceneError
+from geoseg.change_files import YES_OR_NO, ChangeFiles, file_names
+from geoseg.comparisons import ClassComparison, Comparison, ValueComparison
+from geoseg.errors import InputError
+from geoseg.grid import Grid
+from geoseg.model.bundle import DEFAULT_MODEL
+from geoseg.model.runtime import Model, RuntimeName, load_model
 from geoseg.outputs import staged
+from geoseg.prediction import GDAL_CACHE_BYTES, Progress
 from geoseg.raster.scene import Reading
-from geoseg.raster.source import MAX_PIXELS, RasterSource
+from geoseg.raster.source import MAX_PIXELS
 from geoseg.stopwatch import Stopwatch
+from geoseg.vector.area import Area
 from geoseg.vector.sieve import MinArea
 
 __all__ = ["Change", "Method", "change"]
 
 Method: TypeAlias = Literal["model", "irmad", "cva"]
-Progress: TypeAlias = Callable[[float], None]
-
-METHODS = ("model", "irmad", "cva")
-
-WARN_PX, REFUSE_PX = 0.5, 3.0
-"""Scenes shifted by more are warned of, and refused."""
-
-MOVE_FROM_PX = 0.1
-"""Smaller shifts are left as they are: interpolation would blur more than it corrects."""
-
-WHOLE_PX = 0.05
-"""A shift this close to whole pixels is taken as that: nothing has to be interpolated."""
-
-GDAL_CACHE_BYTES = 128 << 20
+Classes: TypeAlias = str | Iterable[str | int]
 
 DRAFT = "draft.bin"
+
+COMPARED = 0.8
+"""Share of the time that passes until pixels are compared; the rest is connecting and writing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """A finished change map."""
 
-    files: Mapping[str, Path]
-    """What was written: change, class_names, polygons, matrix, preview, summary."""
-    summary: Mapping[str, Any]
+    files: dict[str, Path]
+    """What was written: change, class_names, polygons, matrix, preview and summary."""
+    summary: dict[str, Any]
     """What the summary file holds."""
-
-
-@dataclass(slots=True)
-class _Remarks:
-    """What has to be said of a run, a sentence each."""
-
-    assumed: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
 
 def change(
@@ -70,117 +61,249 @@ def change(
     output: str | Path = ".",
     name: str | None = None,
     method: Method = "model",
+    model: str | Path | Model = DEFAULT_MODEL,
     before_date: date | str | None = None,
     after_date: date | str | None = None,
+    from_classes: Classes | None = None,
+    to_classes: Classes | None = None,
     min_area: str | float | None = None,
     coregister: bool = False,
     force: bool = False,
+    area: str | Path | None = None,
     bands: str | Mapping[str, int] | None = None,
     sensor: str | None = None,
     scale: float | None = None,
     offset: float | None = None,
     nodata: float | None = None,
+    gsd: float | None = None,
+    runtime: RuntimeName = "auto",
     max_pixels: int = MAX_PIXELS,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Change:
-    """Map what changed between two scenes."""
-    if method not in METHODS:
-        raise InputError(f"method {method!r} is none of {', '.join(METHODS)}")
-    if method == "model":
-        raise InputError("change by a model is on its way; choose --method irmad or cva")
+    """Map what changed between two scenes: where, from what to what, how much.
+
+    The scenes may differ in extent, pixel size and CRS: they are compared where both have data,
+    on the grid of the coarser one (of the earlier, where neither is).
+
+    Args:
+        before: the earlier scene, a raster file.
+        after: the later one.
+        output: the folder for the results.
+        name: what their names begin with; by default AFTER_change.
+        method: "model" compares the class probabilities that a model gives both; "irmad" and
+            "cva" compare the values themselves, whatever their gains and offsets, and do not
+            know from what to what.
+        model: an installed model's name, a bundle's path, or a loaded model.
+        before_date: when the earlier scene was taken; by default what its metadata or its name
+            say.
+        after_date: likewise for the later one.
+        from_classes: names or codes of classes, as a list or separated by commas; only change
+            from them counts.
+        to_classes: likewise, change to them.
+        min_area: smaller patches go to the neighbour with the longest shared border: square
+            metres, or text with a unit: "5000m2", "0.5ha", "9px".
+        coregister: correct the shift that is measured between the scenes.
+        force: go on where that is more than 3 pixels.
+        area: a file of polygons; the comparison is confined to them.
+        bands: 1-based band numbers by common name, or as text, "red=3,green=2", in both scenes.
+        sensor: whose own band names or customary band order the scenes use.
+        scale: value = stored value * scale + offset, in both scenes.
+        offset: see scale.
+        nodata: the stored value that stands for no data, in both scenes.
+        gsd: compare at this ground sample distance in metres; 0: as the scenes are. By default
+            within the model's range.
+        runtime: what computes the model: "auto", "openvino" or "torch".
+        max_pixels: scenes with more pixels are refused.
+        overwrite: replace results that exist.
+        progress: called with the share that is done, 0 to 1.
+
+    Returns:
+        Where the results are and what they sum up to.
+
+    Raises:
+        SceneError: if a scene cannot be read, they do not overlap or share no valid pixel, or are
+            shifted by more than 3 pixels.
+        BandError: if their bands are not, or not clearly, those to compare.
+        ModelError: if the model cannot be loaded.
+        OutputError: if the results cannot be written; nothing is left then.
+        InputError: if results exist, or an option makes no sense.
+    """
+    scenes, watch = (before, after), Stopwatch()
     minimum = None if min_area is None else MinArea.parse(min_area)
+    dates, warnings = scene_dates(scenes, (before_date, after_date))
     reading = Reading(bands, sensor, scale, offset, nodata, max_pixels)
+    classes = _classes(from_classes), _classes(to_classes)
+    comparison: Comparison
+    if method == "model":
+        loaded = model if isinstance(model, Model) else load_model(model, runtime=runtime)
+        wanted = WantedTransitions.of(loaded.card.legend, *classes)
+        comparison = ClassComparison(loaded, wanted, reading, gsd)
+    else:
+        _refuse_classes(method, classes)
+        comparison = ValueComparison(method, scenes, reading, gsd)
     stem = name or f"{Path(after).stem}_change"
-    names, remarks, watch = file_names(stem), _Remarks(), Stopwatch()
-    dates = _dates((before, after), (before_date, after_date), remarks)
-    wanted, assumed = shared_bands(before, after, reading)
-    remarks.assumed += assumed
+    names = file_names(stem)
     with (
         rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES),
-        open_pair(before, after, wanted, reading=reading) as opened,
+        open_pair(
+            *scenes,
+            comparison.bands,
+            units=comparison.units,
+            stored_type=comparison.stored_type,
+            reading=reading,
+            fit=lambda grid: _around(comparison.fit(grid), area),
+        ) as opened,
         staged(Path(output), stem, list(names.values()), overwrite=overwrite) as staging,
     ):
-        remarks.assumed += opened.assumed
         with watch.stage("align"):
-            pair, shift = _aligned(opened, coregister, force, remarks)
-        tags = {"GEOSEG_VERSION": version("geoseg"), "GEOSEG_METHOD": method}
-        with ChangeFiles(staging, stem, pair.grid, pair.bands, None, dates, tags) as files:
-            with watch.stage("compare"):
-                findings = compare_values(pair, method, staging.path(DRAFT), files.see, progress)
-            polygons = files.write(settled(findings, pair.grid, minimum), watch)
-            counts = files.counts
-            size = pair.grid.height * pair.grid.width
-            summary = {
-                "geoseg": version("geoseg"),
-                "method": method,
-                "before": Path(before).name,
-                "after": Path(after).name,
-                "before_date": dates[0],
-                "after_date": dates[1],
-                "valid_pixels": counts.valid_pixels,
-                "valid_share": counts.valid_pixels / size,
-                "shift_px": None
-                if shift is None
-                else {k: round(v, 3) for k, v in asdict(shift).items()},
-                "coregistered": coregister,
-                "changed_pixels": counts.changed_pixels,
-                "changed_share": counts.changed_pixels / max(1, counts.valid_pixels),
-                "changed_area_ha": counts.changed_hectares,
-                "polygons": polygons,
-                "transitions": [],
-                "threshold": findings.facts(),
-                "assumed": remarks.assumed,
-                "warnings": remarks.warnings,
-                "files": names,
-                "seconds": watch.seconds,
-            }
-            files.finish(summary, f"{Path(before).name}  ->  {Path(after).name}   -   {method}")
+            aligned = align(opened, coregister=coregister, force=force)
+        pair = aligned.pair
+        run = _Run(
+            scenes, comparison, aligned, dates, warnings, (*comparison.assumed, *pair.assumed)
+        )
+        days, tags = [each.day for each in dates], run.tags()
+        with ChangeFiles(
+            staging, stem, pair.grid, pair.bands, comparison.legend, days, tags
+        ) as files:
+            findings = comparison.compare(
+                pair,
+                staging.path(DRAFT),
+                None if area is None else Area(area, pair.grid),
+                files.see,
+                watch,
+                _part(progress, 0.0, COMPARED),
+            )
+            strips = settled(findings, pair.grid, minimum)
+            polygons = files.write(strips, watch, _part(progress, COMPARED, 1.0))
+            settings = {"from": classes[0], "to": classes[1], "min_area": min_area}
+            summary = run.summary(files, findings, polygons, settings, watch)
+            files.finish(summary, run.title())
         paths = staging.put_in_place(list(names.values()))
     return Change(dict(zip(names, paths, strict=True)), summary)
 
 
-def _dates(
-    scenes: Sequence[str | Path], told: Sequence[date | str | None], remarks: _Remarks
-) -> list[str | None]:
-    found = []
-    for path, day in zip(scenes, told, strict=True):
-        source = RasterSource(path)
-        tags = source.tags()
-        source.close()
-        found.append(find_date(Path(path).name, tags, day))
-        remarks.assumed += found[-1].assumed
-    first, second = found
-    if first.day is not None and second.day is not None and first.day > second.day:
-        late = f"the earlier scene is of {first.day}, the later one of {second.day}"
-        if first.told and second.told:
-            raise InputError(f"{late}; give the earlier scene first")
-        remarks.warnings.append(f"{late}: are they given the wrong way round?")
-    return [each.day for each in found]
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What is to be told of a run."""
+
+    scenes: tuple[str | Path, str | Path]
+    comparison: Comparison
+    aligned: Alignment
+    dates: Sequence[SceneDate]
+    warnings: Sequence[str]
+    assumed: Sequence[str]
+
+    def title(self) -> str:
+        """A line above the preview."""
+        told = [
+            Path(path).name + (f" ({each.day})" if each.day else "")
+            for path, each in zip(self.scenes, self.dates, strict=True)
+        ]
+        return f"{told[0]}  ->  {told[1]}   -   {self.comparison.facts()['method']}"
+
+    def tags(self) -> dict[str, str]:
+        """What the raster says of its making; no times, so that a rerun gives the same bytes."""
+        facts, legend = self.comparison.facts(), self.comparison.legend or YES_OR_NO
+        told = {
+            "GEOSEG_VERSION": version("geoseg"),
+            "GEOSEG_METHOD": facts["method"],
+            "GEOSEG_BEFORE": Path(self.scenes[0]).name,
+            "GEOSEG_AFTER": Path(self.scenes[1]).name,
+            "GEOSEG_BANDS": " ".join(self.aligned.pair.bands),
+            "GEOSEG_ASSUMED": "; ".join(self.assumed) or "nothing",
+            "GEOSEG_LEGEND": json.dumps({each.code: each.name for each in legend}),
+        }
+        model = facts["model"] or {}
+        return told | {f"GEOSEG_MODEL_{key}".upper(): value for key, value in model.items()}
+
+    def summary(
+        self,
+        files: ChangeFiles,
+        findings: Findings,
+        polygons: int,
+        settings: Mapping[str, Any],
+        watch: Stopwatch,
+    ) -> dict[str, Any]:
+        """What the summary file holds."""
+        counts, grid = files.counts, self.aligned.pair.grid
+        legend = self.comparison.legend
+        gsd = grid.gsd_m
+        with watch.stage("hash"):
+            hashes = [_sha256(path) for path in self.scenes]
+        return {
+            "geoseg": version("geoseg"),
+            **self.comparison.facts(),
+            "before": Path(self.scenes[0]).name,
+            "after": Path(self.scenes[1]).name,
+            "before_sha256": hashes[0],
+            "after_sha256": hashes[1],
+            "before_date": self.dates[0].day,
+            "after_date": self.dates[1].day,
+            "bands": list(self.aligned.pair.bands),
+            "settings": dict(settings),
+            "crs": None if grid.crs is None else grid.crs.to_string(),
+            "shape": list(grid.shape),
+            "gsd_m": None if gsd is None else round(gsd, 4),
+            **self.aligned.facts(),
+            "valid_pixels": counts.valid_pixels,
+            "valid_share": counts.valid_pixels / (grid.height * grid.width),
+            "changed_pixels": counts.changed_pixels,
+            "changed_share": counts.changed_pixels / counts.valid_pixels,
+            "changed_area_ha": counts.changed_hectares,
+            "polygons": polygons,
+            "transitions": [
+                {"from": e.before, "to": e.after, "pixels": e.pixels, "area_ha": e.hectares}
+                for e in (() if legend is None else counts.transitions(legend))
+            ],
+            "threshold": findings.facts(),
+            "assumed": [*(a for each in self.dates for a in each.assumed), *self.assumed],
+            "warnings": [*self.warnings, *self.aligned.warnings, *_area_warnings(grid)],
+            "files": file_names(files.stem),
+            "seconds": watch.seconds,
+        }
 
 
-def _aligned(
-    pair: ScenePair, coregister: bool, force: bool, remarks: _Remarks
-) -> tuple[ScenePair, Shift | None]:
-    """The pair, corrected if that is wanted, and the shift that was found."""
-    shift = measure_shift(pair)
-    if shift is None:
-        remarks.warnings.append(
-            "how far the scenes are shifted could not be measured: too little in them looks alike"
+def _around(grid: Grid, area: str | Path | None) -> Grid:
+    """The part of a grid that holds an area."""
+    return grid if area is None else grid.crop(Area(area, grid).window)
+
+
+def _classes(wanted: Classes | None) -> list[str] | None:
+    if wanted is None:
+        return None
+    listed = wanted.split(",") if isinstance(wanted, str) else wanted
+    return [str(each).strip() for each in listed]
+
+
+def _refuse_classes(method: str, classes: tuple[list[str] | None, list[str] | None]) -> None:
+    if method not in ("irmad", "cva"):
+        raise InputError(f"no method is called {method!r}; there are model, irmad and cva")
+    if any(each is not None for each in classes):
+        raise InputError(
+            f"{method} compares values and knows no classes: leave --from and --to away, or "
+            "choose --method model"
         )
-        return pair, None
-    told = f"{pair.after.name} is shifted by {shift.rows:.2f} rows and {shift.cols:.2f} columns"
-    if shift.length_px > REFUSE_PX and not force:
-        raise SceneError(
-            f"{told} against {pair.before.name}; check where they lie, or go on with --force "
-            "(with --coregister, too, it is corrected)"
-        )
-    if coregister and shift.length_px >= MOVE_FROM_PX:
-        return pair.shifted(*(_whole(each) for each in (shift.rows, shift.cols))), shift
-    if shift.length_px > WARN_PX:
-        remarks.warnings.append(f"{told}: expect change along edges; correct it with --coregister")
-    return pair, shift
 
 
-def _whole(shift: float) -> float:
-    return float(round(shift)) if abs(shift - round(shift)) <= WHOLE_PX else shift
+def _part(progress: Progress | None, start: float, stop: float) -> Progress:
+    """Tells a part's own progress as that of the whole."""
+
+    def told(share: float) -> None:
+        if progress is not None:
+            progress(start + share * (stop - start))
+
+    return told
+
+
+def _area_warnings(grid: Grid) -> list[str]:
+    if grid.crs is None:
+        return ["the scenes have no CRS: areas are in pixels"]
+    if grid.gsd_m is None:
+        return ["the CRS of the scenes has no place on the Earth: areas are in pixels"]
+    return []
+
+
+def _sha256(path: str | Path) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from geoseg.bitemporal.transitions import (
     transition_codes,
     write_matrix,
 )
+from geoseg.errors import SceneError
 from geoseg.grid import Grid, Window
 from geoseg.legend import NODATA, Legend, LegendClass
 from geoseg.outputs import Staging
@@ -81,7 +82,9 @@ class ChangeFiles:
         dates: Sequence[str | None],
         tags: Mapping[str, str],
     ) -> None:
-        self._stem, self._grid, self._legend, self._dates = stem, grid, legend, dates
+        self.stem = stem
+        """What the file names begin with."""
+        self._grid, self._legend, self._dates = grid, legend, dates
         self._paths = {what: staging.path(name) for what, name in file_names(stem).items()}
         self._shown = shown_bands(bands)
         planes = len(self._shown)
@@ -110,14 +113,19 @@ class ChangeFiles:
         """Take what the preview shows of a scene, 0 for the earlier one: pixels (C, H, W)."""
         self._scenes[scene].see(window, pixels[self._shown])
 
-    def write(self, strips: Iterable[ChangeStrip], watch: Stopwatch) -> int:
+    def write(
+        self, strips: Iterable[ChangeStrip], watch: Stopwatch, progress: Callable[[float], None]
+    ) -> int:
         """Write raster, polygons and table; return how many polygons there are.
 
         Raises:
+            SceneError: if not a pixel is valid.
             OutputError: if a file cannot be written in full.
         """
         with watch.stage("polygons"):
-            polygons = self._write_polygons(self._written(strips, watch))
+            polygons = self._write_polygons(self._written(strips, watch, progress))
+        if not self.counts.valid_pixels:
+            raise SceneError("the scenes share no valid pixel: nothing to compare")
         with watch.stage("write"):
             self._raster.close()
             if self._legend is None:
@@ -133,7 +141,9 @@ class ChangeFiles:
         text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
         self._paths["summary"].write_text(text + "\n", encoding="utf-8")
 
-    def _written(self, strips: Iterable[ChangeStrip], watch: Stopwatch) -> Iterator[ClassStrip]:
+    def _written(
+        self, strips: Iterable[ChangeStrip], watch: Stopwatch, progress: Callable[[float], None]
+    ) -> Iterator[ClassStrip]:
         """Strips for the polygons, each written into the raster as it passes."""
         for strip in watch.each("connect", strips):
             with watch.stage("write"):
@@ -143,6 +153,7 @@ class ChangeFiles:
                 known, strip.probability / np.float32(PERCENT), np.float32(np.nan)
             )
             codes = transition_codes(strip.before, strip.after)
+            progress(strip.window.row_stop / self._grid.height)
             last = strip.window.row_stop == self._grid.height
             yield ClassStrip(codes, confidence.astype(np.float32), last)
 
@@ -159,7 +170,7 @@ class ChangeFiles:
             in_metres=self._grid.gsd_m is not None,
             with_confidence=True,
         )
-        layer = f"{self._stem}_polygons"
+        layer = f"{self.stem}_polygons"
         return write_layer(self._paths["polygons"], table, self._grid.crs, layer=layer)
 
     def _changed_codes(self) -> frozenset[int]:

@@ -193,11 +193,22 @@ def predict(
     show_default=True,
     help="Compare a model's classes, or without a model the values themselves.",
 )
+@click.option(
+    "-m",
+    "--model",
+    default="landcover",
+    show_default=True,
+    metavar="MODEL",
+    help="An installed model's name, or the path of a bundle.",
+)
+@click.option("--from", "from_classes", metavar="NAME,...", help="Only change from these classes.")
+@click.option("--to", "to_classes", metavar="NAME,...", help="Only change to these classes.")
 @click.option("--before-date", metavar="DATE", help="YYYY-MM-DD. Default: what the file says.")
 @click.option("--after-date", metavar="DATE", help="See --before-date.")
 @click.option(
-    "--min-area", metavar="AREA", help="Leave out smaller patches: 5000 (m2), 9px, 0.5ha."
+    "--min-area", metavar="AREA", help="Smaller patches go to a neighbour: 5000 (m2), 9px, 0.5ha."
 )
+@click.option("--area", metavar="FILE", help="Polygons to confine the comparison to.")
 @click.option("--coregister", is_flag=True, help="Correct the shift between the scenes.")
 @click.option("--force", is_flag=True, help="Go on where the scenes are shifted by over 3 px.")
 @click.option("--bands", metavar="NAME=N,...", help="Which band is which: red=3,green=2,...")
@@ -205,6 +216,19 @@ def predict(
 @click.option("--scale", type=float, help="Reflectance = stored value x SCALE + OFFSET.")
 @click.option("--offset", type=float, help="See --scale.")
 @click.option("--nodata", type=float, help="The stored value that stands for no data.")
+@click.option(
+    "--gsd",
+    type=float,
+    metavar="METRES",
+    help="Compare at this ground sample distance; 0: as the scenes are.",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(["auto", "openvino", "torch"]),
+    default="auto",
+    show_default=True,
+    help="What computes the model.",
+)
 @click.option("--max-pixels", type=int, help="Refuse scenes with more pixels.")
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -4,12 +4,13 @@ Iteratively reweighted multivariate alteration detection (IR-MAD): of all linear
 the bands of each scene, take the pairs that are correlated most; weigh pixels by how well they
 fit the others and start again, until those that did not change have found themselves.
 
-Nielsen, Conradsen and Simpson 1998 (MAD); Nielsen 2007 (reweighting). Three things are ours:
+Nielsen, Conradsen and Simpson 1998 (MAD); Nielsen 2007 (reweighting). Four things are ours:
 
-* A pixel counts as unlike only as far as none of three explanations of noise fits it: noise in
-  both scenes (the MAD variates U - V), all of it in the later, or all of it in the earlier one
-  (what regression on the other scene leaves). With the first alone, a bright pixel far from all
-  others looks changed as soon as one scene has more noise than the other.
+* What a scene stores as its lowest or highest number was cut off there. Such a band is taken for
+  what the other scene predicts, if that lies beyond.
+* Variates are told apart by what is left when one is predicted from the other with a slope that
+  noise of two grey levels in either scene explains, not by their difference alone. Otherwise a
+  pixel far from all others looks changed as soon as one scene has a little more noise.
 * The statistic is divided by its median over that of chi-square, so that pixels are weighed by
   how they compare with the usual difference, not with the smallest; without that the weights of
   most unchanged pixels go to 0 on real scenes.
@@ -18,7 +19,7 @@ Nielsen, Conradsen and Simpson 1998 (MAD); Nielsen 2007 (reweighting). Three thi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -26,6 +27,7 @@ import numpy.typing as npt
 import scipy.linalg
 import scipy.special
 
+from geoseg.bitemporal.pair import StoredRange
 from geoseg.errors import SceneError
 
 __all__ = ["Alteration", "Comparison", "fit_alteration"]
@@ -38,11 +40,17 @@ MOST_ROUNDS = 60
 CONVERGED = 1e-4
 """Largest change of a canonical correlation from round to round."""
 
-FLOAT_PRECISION = 1e-3
-"""Of a band's standard deviation: how alike scenes of real numbers can be found."""
+FLOAT_GRAIN = 0.01
+"""Of a band's standard deviation: what counts as a grey level in scenes of real numbers."""
+
+GRAINS = 2.0
+"""Grey levels of noise that either scene may have more than the other."""
 
 LEAST_PIXELS = 50
 """Fewer say nothing about what is usual."""
+
+LEAST_WHOLE = 0.02
+"""Share of pixels without a value that was cut off, from which on the others are left out."""
 
 CHUNK = 1 << 16
 """Pixels worked on together."""
@@ -58,6 +66,12 @@ class Alteration:
     """(C, C): rows turn bands less their mean into variates of unit variance."""
     correlations: Floats
     """(C,), between the variates of a pair, 0 to 1."""
+    slopes: tuple[Floats, Floats]
+    """(C,), the least and the greatest that noise in one of the scenes explains; 1 without any."""
+    predictions: tuple[Pixels, Pixels]
+    """(C, C): bands less their mean of the later scene from the earlier one's, and back."""
+    ranges: tuple[StoredRange, StoredRange]
+    """What numbers each scene can hold."""
     scale: float
     """The statistic is divided by this, at least 1."""
     rounds: int
@@ -86,22 +100,34 @@ class Alteration:
         return unlike
 
     def _chunk(self, before: Pixels, after: Pixels) -> Pixels:
-        u, v = (
-            mix @ (pixels - mean[:, None].astype(np.float32))
-            for mix, pixels, mean in zip(self.mixes, (before, after), self.means, strict=True)
-        )
-        rho = self.correlations
-        noise_in_both = _square_sum(v - u, 2 * (1 - rho))
-        noise_after = _square_sum(v - rho.astype(np.float32)[:, None] * u, 1 - rho**2)
-        noise_before = _square_sum(u - rho.astype(np.float32)[:, None] * v, 1 - rho**2)
-        least = np.minimum(np.minimum(noise_in_both, noise_after), noise_before)
-        return np.asarray(least / np.float32(self.scale))
+        means = [each[:, None].astype(np.float32) for each in self.means]
+        later = self._uncut(1, after, means[1], before - means[0])
+        earlier = self._uncut(0, before, means[0], after - means[1])
+        u, v = self.mixes[0] @ (earlier - means[0]), self.mixes[1] @ (later - means[1])
+        one, other = (u * slope[:, None].astype(np.float32) for slope in self.slopes)
+        left = v - np.clip(v, np.minimum(one, other), np.maximum(one, other))
+        inverse = 1 / np.maximum(2 * self.scale * (1 - self.correlations), 1e-9)
+        return np.asarray(np.einsum("cn,cn,c->n", left, left, inverse.astype(np.float32)))
+
+    def _uncut(self, scene: int, pixels: Pixels, mean: Pixels, other: Pixels) -> Pixels:
+        """Pixels with values that were cut off replaced by what the other scene predicts."""
+        limits = self.ranges[scene]
+        low, high = pixels <= limits.low, pixels >= limits.high
+        cut = np.flatnonzero((low | high).any(axis=0))
+        if not len(cut):
+            return pixels
+        low, high, known = low[:, cut], high[:, cut], pixels[:, cut]
+        predicted = self.predictions[1 - scene] @ other[:, cut] + mean
+        beyond = (low & (predicted < known)) | (high & (predicted > known))
+        uncut = pixels.copy()
+        uncut[:, cut] = np.where(beyond, predicted, known)
+        return uncut
 
 
 def fit_alteration(
     before: Pixels,
     after: Pixels,
-    steps: tuple[float, float],
+    ranges: tuple[StoredRange, StoredRange] = (StoredRange(), StoredRange()),
     comparison: Comparison = "irmad",
 ) -> Alteration:
     """Learn from pixels of both scenes what is usual.
@@ -109,7 +135,7 @@ def fit_alteration(
     Args:
         before: (C, N), valid pixels of the earlier scene.
         after: (C, N), of the later one, in the same places.
-        steps: what a stored grey level is worth in each scene, 0 for real numbers.
+        ranges: what numbers each scene can hold.
         comparison: "irmad", or "cva" for bands one by one (change vector analysis after a
             relative normalization of each band by the pixels that fit).
 
@@ -122,38 +148,66 @@ def fit_alteration(
             f"the scenes share {count} valid pixels, too few to tell what is usual; "
             f"expected at least {LEAST_PIXELS}"
         )
-    precision = np.concatenate(
-        [_precision(pixels, step) for pixels, step in zip((before, after), steps, strict=True)]
-    )
-    weights = np.ones(count)
+    grain = _grain(before, ranges[0].step), _grain(after, ranges[1].step)
+    whole = _not_cut(before, ranges[0]) & _not_cut(after, ranges[1])
+    whole |= whole.sum() < max(LEAST_PIXELS, LEAST_WHOLE * count)
+    weights = whole.astype(np.float64)
     usual = float(scipy.special.chdtri(bands, 0.5))
-    known: Alteration | None = None
-    for round_number in range(1, MOST_ROUNDS + 1):
+    last: Alteration | None = None
+    for rounds in range(1, MOST_ROUNDS + 1):
         means, covariance = _weighted_moments(before, after, weights)
-        covariance += np.diag(precision)
-        mixes, correlations = _variates(covariance, comparison)
-        found = Alteration(
-            (means[:bands], means[bands:]), mixes, correlations, 1.0, round_number, False
-        )
-        unlike = found.statistic(before, after)
-        scale = max(1.0, float(np.median(unlike)) / usual)
-        last, known = (
-            known,
-            Alteration(found.means, mixes, correlations, scale, round_number, False),
-        )
-        if last is not None and np.abs(correlations - last.correlations).max() < CONVERGED:
-            return Alteration(found.means, mixes, correlations, scale, round_number, True)
-        weights = scipy.special.chdtrc(bands, unlike.astype(np.float64) / scale)
-    assert known is not None  # noqa: S101  (there is at least one round)
+        known = _alteration(means, covariance, grain, ranges, comparison)
+        unlike = known.statistic(before, after)
+        known = replace(known, scale=max(1.0, float(np.median(unlike)) / usual), rounds=rounds)
+        if last is not None and np.abs(known.correlations - last.correlations).max() < CONVERGED:
+            return replace(known, converged=True)
+        weights = whole * scipy.special.chdtrc(bands, unlike.astype(np.float64) / known.scale)
+        last = known
     return known
 
 
-def _precision(pixels: Pixels, step: float) -> Floats:
-    """(C,), the variance that rounding alone makes."""
+def _grain(pixels: Pixels, step: float) -> Floats:
+    """(C,), the square of a grey level; of real numbers, of a small part of their spread."""
     if step:
-        return np.full(len(pixels), step**2 / 12)
+        return np.full(len(pixels), step**2)
     spread = pixels.std(axis=1, dtype=np.float64)
-    return np.asarray(np.maximum((FLOAT_PRECISION * spread) ** 2, np.finfo(np.float32).tiny))
+    return np.asarray(np.maximum((FLOAT_GRAIN * spread) ** 2, np.finfo(np.float32).tiny))
+
+
+def _not_cut(pixels: Pixels, limits: StoredRange) -> npt.NDArray[np.bool_]:
+    return np.asarray(((pixels > limits.low) & (pixels < limits.high)).all(axis=0))
+
+
+def _alteration(
+    means: Floats,
+    covariance: Floats,
+    grain: tuple[Floats, Floats],
+    ranges: tuple[StoredRange, StoredRange],
+    comparison: Comparison,
+) -> Alteration:
+    bands = len(means) // 2
+    covariance = covariance + np.diag(np.concatenate(grain)) / 12  # what rounding makes
+    of_before, of_after = covariance[:bands, :bands], covariance[bands:, bands:]
+    across = covariance[:bands, bands:]
+    mixes, correlations = _variates(of_before, of_after, across, comparison)
+    signal = [
+        np.sqrt(np.maximum(1 - (mix**2) @ noise * GRAINS**2, correlations**2))
+        for mix, noise in zip(mixes, grain, strict=True)
+    ]  # deviation of variates without noise, which have one of 1 with it
+    return Alteration(
+        means=(means[:bands], means[bands:]),
+        mixes=(mixes[0].astype(np.float32), mixes[1].astype(np.float32)),
+        correlations=correlations,
+        slopes=(signal[1], 1 / signal[0]),
+        predictions=(
+            scipy.linalg.solve(of_before, across, assume_a="pos").T.astype(np.float32),
+            scipy.linalg.solve(of_after, across.T, assume_a="pos").T.astype(np.float32),
+        ),
+        ranges=ranges,
+        scale=1.0,
+        rounds=0,
+        converged=False,
+    )
 
 
 def _weighted_moments(before: Pixels, after: Pixels, weights: Floats) -> tuple[Floats, Floats]:
@@ -172,28 +226,17 @@ def _weighted_moments(before: Pixels, after: Pixels, weights: Floats) -> tuple[F
     return means + origin[:, 0], products / total - np.outer(means, means)
 
 
-def _variates(covariance: Floats, comparison: Comparison) -> tuple[tuple[Pixels, Pixels], Floats]:
+def _variates(
+    of_before: Floats, of_after: Floats, across: Floats, comparison: Comparison
+) -> tuple[tuple[Floats, Floats], Floats]:
     """Mixes of the bands of each scene, of unit variance, and the correlations of the pairs."""
-    bands = len(covariance) // 2
-    of_before, of_after = covariance[:bands, :bands], covariance[bands:, bands:]
-    across = covariance[:bands, bands:]
     if comparison == "cva":
         spreads = np.sqrt(of_before.diagonal()), np.sqrt(of_after.diagonal())
-        mixes = tuple(np.diag(1 / each) for each in spreads)
         correlations = np.clip(across.diagonal() / (spreads[0] * spreads[1]), -1, 1)
-        mixes = mixes[0], mixes[1] * np.where(correlations < 0, -1, 1)[:, None]
-        correlations = np.abs(correlations)
-    else:
-        explained = across @ scipy.linalg.solve(of_after, across.T, assume_a="pos")
-        squares, vectors = scipy.linalg.eigh((explained + explained.T) / 2, of_before)
-        correlations = np.sqrt(np.clip(squares, 1e-12, 1))
-        later = scipy.linalg.solve(of_after, across.T @ vectors, assume_a="pos") / correlations
-        mixes = vectors.T, later.T
-    as_floats = mixes[0].astype(np.float32), mixes[1].astype(np.float32)
-    return as_floats, correlations
-
-
-def _square_sum(differences: Pixels, variances: Floats) -> Pixels:
-    """(N,), squares over their variances; correlations of 1 have no difference to speak of."""
-    inverse = (1 / np.maximum(variances, 1e-9)).astype(np.float32)
-    return np.asarray(np.einsum("cn,cn,c->n", differences, differences, inverse))
+        signs = np.where(correlations < 0, -1, 1)
+        return (np.diag(1 / spreads[0]), np.diag(signs / spreads[1])), np.abs(correlations)
+    explained = across @ scipy.linalg.solve(of_after, across.T, assume_a="pos")
+    squares, vectors = scipy.linalg.eigh((explained + explained.T) / 2, of_before)
+    correlations = np.sqrt(np.clip(squares, 1e-12, 1))
+    later = scipy.linalg.solve(of_after, across.T @ vectors, assume_a="pos") / correlations
+    return (vectors.T, later.T), correlations

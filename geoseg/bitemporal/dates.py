@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from pathlib import Path
 
 from geoseg.errors import InputError
+from geoseg.raster.source import RasterSource
 
-__all__ = ["SceneDate", "find_date"]
+__all__ = ["SceneDate", "find_date", "scene_dates"]
 
 TAGS = ("DATE_ACQUIRED", "ACQUISITION_DATE", "ACQUISITIONDATE", "ACQUISITIONDATETIME", "ACQUIRED",
         "SENSING_TIME", "DATETIME", "PRODUCT_START_TIME", "DATE")  # fmt: skip
@@ -70,3 +72,27 @@ def _parsed(text: str) -> str | None:
         return datetime.fromisoformat(text.strip()).date().isoformat()
     except ValueError:
         return None
+
+
+def scene_dates(
+    scenes: Sequence[str | Path], told: Sequence[date | str | None]
+) -> tuple[list[SceneDate], list[str]]:
+    """The dates of an earlier and a later scene, and what there is to warn of.
+
+    Raises:
+        InputError: if somebody told dates the wrong way round, or one is no date.
+        SceneError: if a scene cannot be opened.
+    """
+    found = []
+    for path, day in zip(scenes, told, strict=True):
+        source = RasterSource(path)
+        tags = source.tags()
+        source.close()
+        found.append(find_date(Path(path).name, tags, day))
+    first, second = found
+    if first.day is None or second.day is None or first.day <= second.day:
+        return found, []
+    late = f"the earlier scene is of {first.day}, the later one of {second.day}"
+    if first.told and second.told:
+        raise InputError(f"{late}; give the earlier scene first")
+    return found, [f"{late}: are they given the wrong way round?"]

@@ -43,6 +43,10 @@ class Findings(Protocol):
         """All rows, top to bottom, the same each time."""
         ...
 
+    def facts(self) -> dict[str, Any]:
+        """The rule by which they tell change, for the summary."""
+        ...
+
 
 class Draft:
     """Planes of whole numbers, written strip by strip and read back in the same strips.

@@ -1,13 +1,12 @@
 """Where unlike begins: what did not change and what did, told apart without a label.
 
 The statistic of what did not change is chi-square, and the cube root of that is all but normal
-(Wilson and Hilferty 1931), also after averaging over neighbours. So the histogram of the cube
-roots is taken as a mixture of two normal distributions, found by expectation maximization
-(Bruzzone and Fernandez Prieto 2000).
+(Wilson and Hilferty 1931). So the histogram of the cube roots is taken as a mixture of two normal
+distributions, found by expectation maximization (Bruzzone and Fernandez Prieto 2000).
 
 A mixture finds two parts also where there is one. So something has to be more than chance allows:
-changed are only patches with a core that in a hundred such scenes without change would not be
-there once. From there a patch reaches as far as change is more probable than not.
+changed are only patches with a core, a pixel such as a hundred scenes without change would not
+show once. From there a patch reaches as far as change is more probable than not.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ ROUNDS = 300
 CHANCE = 0.01
 """Chance that a whole scene without change shows one core."""
 
-RIM_CHANCE = 0.01
-"""Chance that a pixel without change could be part of a rim."""
+MOST_ODDS = 14.0
+"""Log-odds beyond which nothing gets surer: one in a million."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -40,44 +39,36 @@ class Verdict:
     changed: tuple[float, float]
     """Likewise where something did."""
     changed_share: float
-    """Prior probability of change, 0 to 1."""
-    rim: float
-    """Values from here on are part of a changed patch that has a core."""
+    """Prior probability of change, 0 to 1; 0 where no pixel is a core."""
     core: float
     """Values from here on make a patch changed."""
-    probabilities: Floats
-    """(bins,), of change."""
+    log_odds: Floats
+    """(bins,), of change, of a pixel by itself."""
 
 
-def judge(counts: npt.NDArray[np.int64], values: Floats, variates: int, spread: float) -> Verdict:
+def judge(counts: npt.NDArray[np.int64], values: Floats, variates: int) -> Verdict:
     """Tell changed values from unchanged ones.
 
     Args:
         counts: (bins,), pixels by value.
         values: (bins,), the values, ascending.
         variates: degrees of freedom of the statistic.
-        spread: what averaging over neighbours makes of the standard deviation of independent
-            pixels, 0 to 1.
     """
-    theory = _normal_cube_root(variates, spread)
+    theory = _normal_cube_root(variates)
     share, unchanged, changed = _two_normals(counts, values)
     mean, deviation = max(unchanged[0], theory[0]), max(unchanged[1], theory[1])
     total = max(1, int(counts.sum()))
     core = mean - deviation * float(scipy.special.ndtri(CHANCE / total))
-    probable = _posterior(values, share, unchanged, changed)
-    likely = values[probable >= 0.5]
-    rim = mean - deviation * float(scipy.special.ndtri(RIM_CHANCE))
-    rim = min(core, max(rim, float(likely[0]) if len(likely) else math.inf))
     if not counts[values >= core].any():
-        return Verdict(unchanged, changed, 0.0, rim, core, np.zeros(len(values)))
-    probable = np.where(values < rim, np.minimum(probable, 0.49), np.maximum(probable, 0.5))
-    return Verdict(unchanged, changed, share, rim, core, probable)
+        return Verdict(unchanged, changed, 0.0, core, np.full(len(values), -MOST_ODDS))
+    odds = np.where(values >= core, MOST_ODDS, _log_odds(values, share, unchanged, changed))
+    return Verdict(unchanged, changed, share, core, np.clip(odds, -MOST_ODDS, MOST_ODDS))
 
 
-def _normal_cube_root(variates: int, spread: float) -> tuple[float, float]:
+def _normal_cube_root(variates: int) -> tuple[float, float]:
     """Mean and standard deviation of the cube root of chi-square."""
     root, left = variates ** (1 / 3), 2 / (9 * variates)
-    return root * (1 - left), spread * root * math.sqrt(left)
+    return root * (1 - left), root * math.sqrt(left)
 
 
 def _two_normals(
@@ -98,23 +89,21 @@ def _two_normals(
         share = float((weights * belongs).sum() / weights.sum())
         upper = _weighted_normal(values, weights * belongs, finest)
         lower = _weighted_normal(values, weights * (1 - belongs), finest)
-        last, belongs = belongs, _posterior(values, share, lower, upper)
+        last, belongs = belongs, scipy.special.expit(_log_odds(values, share, lower, upper))
         if np.abs(belongs - last).max() < 1e-5:
             break
     return share, lower, upper
 
 
-def _posterior(
+def _log_odds(
     values: Floats, share: float, lower: tuple[float, float], upper: tuple[float, float]
 ) -> Floats:
-    """Probability of change, which never falls as values rise."""
+    """Of change; they never fall as values rise."""
     if not 0 < share < 1:
-        return np.zeros(len(values))
-    with np.errstate(over="ignore"):
-        odds = _log_density(values, upper) - _log_density(values, lower)
-    probable = scipy.special.expit(odds + math.log(share / (1 - share)))
-    probable = np.where(values <= lower[0], 0.0, probable)
-    return np.asarray(np.maximum.accumulate(probable))
+        return np.full(len(values), -math.inf)
+    odds = _log_density(values, upper) - _log_density(values, lower)
+    odds = np.where(values <= lower[0], -math.inf, odds + math.log(share / (1 - share)))
+    return np.asarray(np.maximum.accumulate(odds))
 
 
 def _log_density(values: Floats, normal: tuple[float, float]) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -18,11 +18,12 @@ from rasterio.enums import Resampling
 from geoseg.bands import find_bands
 from geoseg.errors import BandError, GridError, SceneError
 from geoseg.grid import Grid, Window
-from geoseg.raster.align import CroppedScene, onto_grid, pixel_mapping
+from geoseg.raster.align import onto_grid, pixel_mapping
 from geoseg.raster.scene import Chip, Reading, Scene, Units, open_scene
 from geoseg.raster.source import Header, RasterSource
+from geoseg.vector.area import Area
 
-__all__ = ["PairChip", "ScenePair", "open_pair", "shared_bands"]
+__all__ = ["PairChip", "ScenePair", "StoredRange", "open_pair", "shared_bands"]
 
 FINER = 1.001
 """Grids whose gsd differ by less than this factor count as equal; the earlier one is kept then."""
@@ -48,6 +49,18 @@ class PairChip:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredRange:
+    """The numbers that a scene can hold, in the units that it is read in."""
+
+    step: float = 0.0
+    """What one grey level is worth; 0 where values are no whole numbers."""
+    low: float = -math.inf
+    """A value here may have been less, and was cut off."""
+    high: float = math.inf
+    """A value here may have been more."""
+
+
+@dataclass(frozen=True, slots=True)
 class ScenePair:
     """Two scenes on one grid."""
 
@@ -55,8 +68,10 @@ class ScenePair:
     after: Scene
     grid: Grid
     """What both cover, with the coarser scene's pixels."""
-    steps: tuple[float, float]
-    """What one stored grey level is worth in each scene; 0 where values are not whole numbers."""
+    ranges: tuple[StoredRange, StoredRange]
+    """What numbers each scene stores."""
+    unfitted: Scene
+    """The later scene on its own grid."""
     assumed: tuple[str, ...]
     """What was taken for granted, a sentence each."""
 
@@ -87,10 +102,10 @@ class ScenePair:
                 strip, before, after = waiting.popleft()
                 yield strip, _joined(before.result(), after.result())
 
-    def cropped(self, window: Window) -> ScenePair:
-        """A part of the pair as a pair of its own."""
-        before, after = (CroppedScene(each, window) for each in (self.before, self.after))
-        return replace(self, before=before, after=after, grid=self.grid.crop(window))
+    def confined(self, area: Area) -> ScenePair:
+        """The pair with everything outside an area invalid."""
+        before, after = (_ConfinedScene(each, area) for each in (self.before, self.after))
+        return replace(self, before=before, after=after)
 
     def shifted(self, rows: float, cols: float) -> ScenePair:
         """The pair with the later scene moved up by `rows` and to the left by `cols` pixels.
@@ -100,7 +115,7 @@ class ScenePair:
         there = Grid(
             self.grid.crs, self.grid.transform @ Affine.translation(cols, rows), self.grid.shape
         )
-        moved = onto_grid(self.after, there, Resampling.cubic)
+        moved = onto_grid(self.unfitted, there, Resampling.cubic)
         return replace(self, after=_PlacedScene(moved, self.grid))
 
 
@@ -119,6 +134,23 @@ class _PlacedScene:
         return self._scene.read(window)
 
 
+class _ConfinedScene:
+    """A scene with no data outside an area."""
+
+    def __init__(self, scene: Scene, area: Area) -> None:
+        self._scene, self._area = scene, area
+        self.name = scene.name
+        self.grid = scene.grid
+        self.bands = scene.bands
+        self.assumed = scene.assumed
+
+    def read(self, window: Window) -> Chip:
+        """See Scene."""
+        chip = self._scene.read(window)
+        valid = chip.valid & self._area.inside(window)
+        return Chip(np.where(valid, chip.pixels, np.float32(0)), valid, window)
+
+
 @contextmanager
 def open_pair(
     before: str | Path,
@@ -128,6 +160,7 @@ def open_pair(
     units: Units = "stored",
     stored_type: str | None = None,
     reading: Reading | None = None,
+    fit: Callable[[Grid], Grid] | None = None,
 ) -> Iterator[ScenePair]:
     """Open two scenes on the grid that they share.
 
@@ -141,6 +174,7 @@ def open_pair(
         units: what the numbers are to mean.
         stored_type: see `open_scene`.
         reading: what a person says about both scenes.
+        fit: makes the grid to read at out of the one that they share.
 
     Raises:
         SceneError: if one cannot be read, only one has a CRS, or they do not overlap.
@@ -155,10 +189,11 @@ def open_pair(
             for path in (before, after)
         ]
         grid = _shared_grid(*scenes)
+        grid = grid if fit is None else fit(grid)
         fitted = [onto_grid(scene, grid) for scene in scenes]
-        steps = [_step(path, reading) for path in (before, after)]
+        ranges = [_stored_range(path, reading) for path in (before, after)]
         told = {f"{s.name}: {each}": None for s in fitted for each in s.assumed}
-        yield ScenePair(fitted[0], fitted[1], grid, (steps[0], steps[1]), tuple(told))
+        yield ScenePair(fitted[0], fitted[1], grid, (ranges[0], ranges[1]), scenes[1], tuple(told))
 
 
 def shared_bands(
@@ -209,12 +244,15 @@ def _header(path: str | Path, reading: Reading) -> Header:
     return source.header
 
 
-def _step(path: str | Path, reading: Reading) -> float:
-    """What one stored grey level is worth in the units that the pair is read in."""
-    header = _header(path, reading)
-    if header.dtype.kind == "f":
-        return 0.0
-    return abs(1.0 if reading.scale is None else reading.scale)
+def _stored_range(path: str | Path, reading: Reading) -> StoredRange:
+    dtype = _header(path, reading).dtype
+    if dtype.kind == "f":
+        return StoredRange()
+    scale = 1.0 if reading.scale is None else reading.scale
+    offset = reading.offset or 0.0
+    limits = np.iinfo(dtype)
+    low, high = sorted(float(limit) * scale + offset for limit in (limits.min, limits.max))
+    return StoredRange(abs(scale), low, high)
 
 
 def _shared_grid(before: Scene, after: Scene) -> Grid:

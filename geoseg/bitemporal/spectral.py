@@ -12,12 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from geoseg.bitemporal.alteration import Alteration, Comparison, fit_alteration
+from geoseg.bitemporal.context import REACH_PX, in_context, with_halo
 from geoseg.bitemporal.draft import Differences, Draft
 from geoseg.bitemporal.mixture import Verdict, judge
 from geoseg.bitemporal.pair import PairChip, ScenePair
+from geoseg.bitemporal.transitions import CHANGED, UNCHANGED
 from geoseg.errors import SceneError
-from geoseg.grid import Window
+from geoseg.grid import Grid, Window
 from geoseg.legend import NODATA
+from geoseg.raster.stitch import PERCENT
 
 __all__ = ["SpectralFindings", "compare_values"]
 
@@ -27,8 +30,8 @@ correlation has a standard error below 0.001."""
 
 STRIP_ROWS = 256
 
-NEIGHBOURS = (0.25, 0.5, 0.25)
-"""Weights along each axis when averaging over neighbours: as if pixels were twice as large."""
+RIM = 50
+"""Probability of change, in percent, from which a pixel belongs to a patch that has a core."""
 
 VALUES_PER_UNIT, MOST_VALUE, NO_VALUE = 1000, 65_534, 65_535
 """Cube roots of the statistic are kept in thousandths."""
@@ -43,6 +46,7 @@ class SpectralFindings:
     """How unlike two scenes are, and what of that is change."""
 
     draft: Draft
+    """Probabilities of change in percent, and where a core is."""
     verdict: Verdict
     alteration: Alteration
     sampled: int
@@ -50,29 +54,27 @@ class SpectralFindings:
 
     def strips(self) -> Iterator[Differences]:
         """See Findings."""
-        percent = np.append(np.rint(self.verdict.probabilities * 100), NODATA).astype(np.uint8)
-        rim, core = (math.ceil(v * VALUES_PER_UNIT) for v in (self.verdict.rim, self.verdict.core))
-        something = self.verdict.changed_share > 0
-        for window, (values,) in self.draft.strips():
-            known = values != NO_VALUE
-            probability = percent[values]
-            nothing = np.where(known, np.uint8(0), np.uint8(NODATA))
+        for window, (probability, core) in self.draft.strips():
+            known = probability != NODATA
+            nothing, something = (
+                np.where(known, np.uint8(code), np.uint8(NODATA)) for code in (UNCHANGED, CHANGED)
+            )
             yield Differences(
                 window,
                 probability,
-                known & (values >= rim) & something,
-                known & (values >= core) & something,
+                rim=known & (probability >= RIM),
+                core=core.astype(np.bool_),
                 stable=nothing,
                 before=nothing,
-                after=np.where(known, np.uint8(1), np.uint8(NODATA)),
+                after=something,
             )
 
     def facts(self) -> dict[str, Any]:
         """What the summary says of it."""
         verdict, alteration = self.verdict, self.alteration
         return {
-            "statistic": "cube root of chi-square, mean over neighbours",
-            "rim": round(verdict.rim, 3),
+            "statistic": "cube root of chi-square",
+            "rim": RIM / PERCENT,
             "core": round(verdict.core, 3),
             "unchanged_mean": round(verdict.unchanged[0], 3),
             "unchanged_deviation": round(verdict.unchanged[1], 3),
@@ -107,18 +109,18 @@ def compare_values(
         SceneError: if they share too few valid pixels.
     """
     sample = _sample(pair, see, progress)
-    alteration = fit_alteration(*sample, pair.steps, comparison)
-    draft = Draft(draft_path, pair.grid, 1, np.uint16)
+    alteration = fit_alteration(*sample, pair.ranges, comparison)
+    values = Draft(draft_path, pair.grid, 1, np.uint16)
     counts = np.zeros(NO_VALUE + 1, np.int64)
-    for window, chip in pair.strips(STRIP_ROWS, halo_px=1):
-        values = _values(alteration, chip)
-        counts += np.bincount(values.ravel(), minlength=len(counts))
-        draft.write(window, values[None])
+    for window, chip in pair.strips(STRIP_ROWS):
+        plane = _values(alteration, chip)
+        counts += np.bincount(plane.ravel(), minlength=len(counts))
+        values.write(window, plane[None])
         if progress is not None:
             progress(0.5 + window.row_stop / pair.grid.height / 2)
-    bins = np.arange(NO_VALUE) / VALUES_PER_UNIT
-    spread = sum(each**2 for each in NEIGHBOURS)
-    verdict = judge(counts[:NO_VALUE], bins, alteration.variates, spread)
+    verdict = judge(counts[:NO_VALUE], np.arange(NO_VALUE) / VALUES_PER_UNIT, alteration.variates)
+    draft = _judged(values, verdict, draft_path.with_suffix(".judged"), pair.grid)
+    values.remove()
     return SpectralFindings(draft, verdict, alteration, sample[0].shape[1])
 
 
@@ -147,25 +149,24 @@ def _sample(
 
 
 def _values(alteration: Alteration, chip: PairChip) -> npt.NDArray[np.uint16]:
-    """Cube roots of the statistic, averaged over valid neighbours, in thousandths; (h, W).
-
-    Args:
-        alteration: what is usual.
-        chip: the strip, with one pixel more on each side.
-    """
-    bands, rows, cols = chip.before.shape
-    unlike = alteration.statistic(
-        chip.before.reshape(bands, -1), chip.after.reshape(bands, -1)
-    ).reshape(rows, cols)
-    weights = chip.valid.astype(np.float32)
-    total = _over_neighbours(np.cbrt(unlike) * weights)
-    mean = total / np.maximum(_over_neighbours(weights), np.float32(1e-6))
-    values = np.minimum(np.rint(mean * VALUES_PER_UNIT), MOST_VALUE).astype(np.uint16)
-    return np.where(chip.valid[1:-1, 1:-1], values, np.uint16(NO_VALUE))
+    """Cube roots of the statistic in thousandths, (H, W)."""
+    bands = len(chip.before)
+    unlike = alteration.statistic(chip.before.reshape(bands, -1), chip.after.reshape(bands, -1))
+    values = np.minimum(np.rint(np.cbrt(unlike) * VALUES_PER_UNIT), MOST_VALUE)
+    return np.where(chip.valid, values.reshape(chip.valid.shape), NO_VALUE).astype(np.uint16)
 
 
-def _over_neighbours(plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Weighted sums over 3 x 3 pixels, without the rim of the plane."""
-    low, middle, high = (np.float32(each) for each in NEIGHBOURS)
-    rows = plane[:-2] * low + plane[1:-1] * middle + plane[2:] * high
-    return np.asarray(rows[:, :-2] * low + rows[:, 1:-1] * middle + rows[:, 2:] * high)
+def _judged(values: Draft, verdict: Verdict, path: Path, grid: Grid) -> Draft:
+    """Each pixel's probability of change among its neighbours, and whether it is a core."""
+    odds = np.append(verdict.log_odds, 0).astype(np.float32)
+    core = math.ceil(verdict.core * VALUES_PER_UNIT)
+    draft = Draft(path, grid, 2, np.uint8)
+    planes = ((window, plane) for window, (plane,) in values.strips())
+    inner = slice(REACH_PX, -REACH_PX)
+    for window, plane in with_halo(planes, REACH_PX, NO_VALUE):
+        probable = in_context(odds[plane], plane != NO_VALUE)
+        own = plane[inner, inner]
+        known = own != NO_VALUE
+        percent = np.where(known, np.rint(probable * PERCENT), NODATA).astype(np.uint8)
+        draft.write(window, np.stack((percent, (known & (own >= core)).astype(np.uint8))))
+    return draft
