@@ -114,12 +114,17 @@ def _write_squares(path: Path, count: int) -> None:
     pyogrio.write_dataframe(frame, path, layer=path.stem, geometry_type="Polygon")
 
 
+def log_line(log: Path, text: str) -> None:
+    """Add a line to a file, whole even where several processes do."""
+    with log.open("ab", buffering=0) as out:
+        out.write(f"{os.getpid()} {text}\n".encode())
+
+
 def counting(log: Path, pause_s: float = 0) -> Callable[..., FakeChanged]:
     """The fake, which notes what it was asked in a file that several processes may share."""
 
     def change(before: Path, after: Path, **options: Any) -> FakeChanged:
-        with log.open("ab", buffering=0) as out:
-            out.write(f"{os.getpid()} {options['name']}\n".encode())
+        log_line(log, options["name"])
         time.sleep(pause_s)
         return fake_change(before, after, **options)
 

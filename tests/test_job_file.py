@@ -65,6 +65,7 @@ def test_secrets_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.M
         ({"name": "../up"}, "may hold letters"),
         ({"webhook": "ftp://x"}, "webhook must be"),
         ({"feed": "alerts.csv"}, "must end in"),
+        ({"from": "trees"}, "cva knows none"),
         ({"retries": -1}, "retries: Input should be greater"),
         ({"alert_area_ha": float("nan")}, "alert_area_ha: Input should be"),
     ],

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import sqlite3
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import geopandas
 import pytest
+from killed_job import start, storm
 from made_jobs import BROKEN, UNLUCKY, contents, difference, fake_change, put_scene, write_job
 from made_jobs import counting as counting_change
 
@@ -22,8 +20,6 @@ from geoseg.errors import JobError
 from geoseg.jobs.ledger import AtWorkError, open_ledger
 from geoseg.jobs.run import run_job
 from geoseg.jobs.status import job_status
-
-KILLED_JOB = Path(__file__).with_name("killed_job.py")
 
 
 @pytest.fixture
@@ -58,11 +54,6 @@ def put_series(folder: Path) -> None:
 def run_until_settled(job: Path) -> None:
     for _ in range(3):
         run_job(job, change=fake_change)
-
-
-def start(job: Path, log: Path, pause_s: float = 0, wait_s: float = 0) -> subprocess.Popen[bytes]:
-    command = [sys.executable, KILLED_JOB, job, log, str(pause_s), str(wait_s)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE)
 
 
 def compared(log: Path) -> list[str]:
@@ -235,30 +226,6 @@ def test_two_at_once_do_the_work_once(tmp_path: Path, ledger: str) -> None:
     assert len(set(done)) == 5
 
 
-def kill_at_random(
-    job: Path, put: Callable[[int], bool], log: Path, kills: int, longest_s: float, seed: int
-) -> int:
-    """Run a job again and again, killed at random, scenes arriving in between.
-
-    Returns:
-        How many runs were really killed in the middle.
-    """
-    dice, killed, arrived = random.Random(seed), 0, 0
-    while killed < kills or put(arrived):
-        arrived += put(arrived)
-        process = start(job, log, pause_s=0.05, wait_s=10)
-        if killed < kills:
-            time.sleep(dice.uniform(0, longest_s))
-        else:
-            process.wait(timeout=120)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            killed += 1
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode in (0, -signal.SIGKILL), errors.decode()
-    return killed
-
-
 @pytest.mark.slow
 def test_killed_for_real(tmp_path: Path, ledger: str) -> None:
     """SIGKILL: nothing is cleaned up, and no lock is left behind."""
@@ -269,12 +236,8 @@ def test_killed_for_real(tmp_path: Path, ledger: str) -> None:
     random.Random(4).shuffle(arrivals)
     job, log = write_job(stormy, ledger=ledger, retries=2), tmp_path / "log"
 
-    def put(number: int) -> bool:
-        if number < len(arrivals):
-            shutil.copy2(arrivals[number], stormy / "in")
-        return number < len(arrivals)
-
-    kill_at_random(job, put, log, kills=12, longest_s=4, seed=4)
+    killed = storm(job, arrivals, log, kills=12, longest_s=0.5, seed=4)
+    assert killed == 12
     run_until_settled(job)
     assert difference(contents(job), contents(calm / "job.yaml")) == []
     assert not list((stormy / "out").glob(".*.geoseg"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from geoseg.bands import parse_bands, sensor_named
 from geoseg.jobs.job_file import Job
 from geoseg.jobs.pairing import DatedScene
 from geoseg.vector.area_of_interest import AreaOfInterest
@@ -61,8 +62,9 @@ class Comparison:
         """The comparison that a job file asks for.
 
         Raises:
-            ModelError: if its model is missing or damaged.
+            InputError: if its settings make no sense, or its model is missing or damaged.
         """
+        _check(job)
         settings = {key: getattr(job, key) for key in SETTINGS}
         options: dict[str, Any] = {"method": job.method}
         for key in (*SETTINGS, *WAYS):
@@ -72,10 +74,14 @@ class Comparison:
             options["area"] = Path(job.area)
         model_sha256 = None
         if job.method == "model":
+            from geoseg.bitemporal.semantic import WantedTransitions
             from geoseg.model.bundle import load_bundle
 
-            model_sha256 = load_bundle(job.model).sha256
-            options["model"] = job.model
+            bundle = load_bundle(job.model)
+            WantedTransitions.of(
+                bundle.card.legend, job.from_classes or None, job.to_classes or None
+            )
+            options["model"], model_sha256 = job.model, bundle.sha256
         settings["area"] = None if area is None else area.sha256
         return cls(job.method, model_sha256, _sha256(settings), options)
 
@@ -83,6 +89,18 @@ class Comparison:
         """What says whether a pair was compared in this way already."""
         scenes = [[each.sha256, each.date.isoformat()] for each in (before, after)]
         return _sha256([scenes, self.method, self.model_sha256, self.settings_sha256])
+
+
+def _check(job: Job) -> None:
+    """Refuse at once what would fail every pair."""
+    if job.sensor is not None:
+        sensor_named(job.sensor)
+    if isinstance(job.bands, str):
+        parse_bands(job.bands)
+    if job.min_area is not None:
+        from geoseg.vector.sieve import MinArea  # its libraries cost a second
+
+        MinArea.parse(job.min_area)
 
 
 def _sha256(value: Any) -> str:

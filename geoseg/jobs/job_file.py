@@ -111,6 +111,8 @@ class Job(BaseModel):
             raise ValueError(
                 "compare_with: baseline, baseline: FILE and baseline_date belong together"
             )
+        if self.method != "model" and (self.from_classes or self.to_classes):
+            raise ValueError(f"from and to need classes, and {self.method} knows none")
         if self.name and not NAME.fullmatch(self.name):
             raise ValueError(f"name {self.name!r} may hold letters, digits, '.', '_' and '-' only")
         if self.webhook is not None and not self.webhook.startswith(("http://", "https://", "$")):

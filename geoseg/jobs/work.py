@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyproj
+import shapely
 
 from geoseg.jobs.arrivals import (
     Arrival,
@@ -30,6 +31,7 @@ from geoseg.vector.area_of_interest import read_area
 
 __all__ = ["ARRIVING", "Work"]
 
+WGS84 = pyproj.CRS(4326)
 ARRIVING = "it was written to a moment ago"
 CACHE = ".scenes"
 """The folder within the output folder where scenes from elsewhere are kept."""
@@ -56,7 +58,7 @@ class Work:
         area = None if job.area is None else read_area(Path(job.area))
         return cls(
             job,
-            _source(job, None if area is None else area.carried_into(pyproj.CRS(4326))),
+            _source(job, None if area is None else shapely.union_all(area.carried_into(WGS84))),
             Comparison.of(job, area),
             Gauge.of(job, area),
             PairingRule(job.compare_with, job.season_days, _baseline(job)),

@@ -37,8 +37,8 @@ def invalid_share(
 
     Args:
         path: the scene.
-        area: gives the polygons of the area in a CRS, as shapely has them; by default, the area
-            is all of the scene.
+        area: gives the polygons of the area in a CRS, an array of shapely's; by default, the
+            area is all of the scene.
         nodata: the stored value that stands for no data, where the file does not say it.
         max_pixels: larger scenes, or areas that would be larger on their lattice, are refused.
 
@@ -53,13 +53,13 @@ def invalid_share(
         scene = _all_bands(source, nodata)
         if scene.grid.crs is None:
             raise SceneError(f"{scene.name} has no CRS, so nobody knows where it lies")
-        shape = None if area is None else area(pyproj.CRS(scene.grid.crs))
-        window = scene.grid.window if shape is None else _window(scene.grid, shape)
+        shapes = None if area is None else area(pyproj.CRS.from_wkt(scene.grid.crs.to_wkt()))
+        window = scene.grid.window if shapes is None else _window(scene.grid, shapes)
         if window.height * window.width > max_pixels:
             raise SceneError(f"the area is far larger than the scene {scene.name}")
         pixels = invalid = 0
         for strip in window.row_strips(STRIP_ROWS):
-            inside = _inside(scene.grid, shape, strip)
+            inside = _inside(scene.grid, shapes, strip)
             pixels += int(inside.sum())
             invalid += int((inside & ~scene.read(strip).valid).sum())
     if not pixels:
@@ -76,9 +76,9 @@ def _all_bands(source: RasterSource, nodata: float | None) -> SourceScene:
     return SourceScene(source, [str(n) for n in numbers], numbers, plain, told, alpha)
 
 
-def _window(grid: Grid, shape: Any) -> Window:
-    """The pixels around a shape, which may lie beyond the grid."""
-    west, south, east, north = shapely.bounds(shape)
+def _window(grid: Grid, shapes: Any) -> Window:
+    """The pixels around shapes, which may lie beyond the grid."""
+    west, south, east, north = shapely.total_bounds(shapes)
     if not all(map(math.isfinite, (west, south, east, north))):
         raise SceneError("the area of interest lies where the scene's CRS does not reach")
     x, y = np.array([west, east, east, west]), np.array([north, north, south, south])
@@ -87,8 +87,8 @@ def _window(grid: Grid, shape: Any) -> Window:
     return Window.from_stops(*map(math.floor, first), *map(math.ceil, last))
 
 
-def _inside(grid: Grid, shape: Any, strip: Window) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    if shape is None:
+def _inside(grid: Grid, shapes: Any, strip: Window) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    if shapes is None:
         return np.ones(strip.shape, np.bool_)
     transform = grid.crop(strip).transform
-    return np.asarray(geometry_mask([shape], strip.shape, transform, invert=True))
+    return np.asarray(geometry_mask(shapes, strip.shape, transform, invert=True))

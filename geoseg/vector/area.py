@@ -7,20 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyogrio
 import pyproj
 import rasterio.features
 import shapely
-from pyogrio.errors import DataLayerError, DataSourceError
 
 from geoseg.errors import InputError
 from geoseg.grid import Grid, Window
-from geoseg.vector.opening import check_format
+from geoseg.vector.area_of_interest import AreaOfInterest, read_area
 
 __all__ = ["Area"]
-
-PIECES = 256
-"""Lines are followed in pieces of this part of the whole from one CRS to another."""
 
 
 class Area:
@@ -36,7 +31,7 @@ class Area:
     """
 
     def __init__(self, path: str | Path, grid: Grid) -> None:
-        self._shapes = _on_grid(Path(path), grid)
+        self._shapes = _on_grid(read_area(Path(path)), grid)
         self._tree = shapely.STRtree(self._shapes)
         left, top, right, bottom = shapely.total_bounds(self._shapes)
         found = None
@@ -62,34 +57,11 @@ class Area:
         return np.asarray(burnt, np.bool_)
 
 
-def _on_grid(path: Path, grid: Grid) -> npt.NDArray[np.object_]:
-    """The polygons of a file, in (column, row) of a grid."""
-    check_format(path, "areas")
-    try:
-        layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
-        if not layers:
-            raise InputError(f"{path} holds no layer with geometries; give polygons")
-        frame = pyogrio.read_dataframe(path, layer=layers[0], columns=[])
-    except (DataSourceError, DataLayerError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    shapes = np.asarray(frame.geometry.array, dtype=object)
-    shapes = shapes[~(shapely.is_missing(shapes) | shapely.is_empty(shapes))]
-    if not len(shapes) or (shapely.get_dimensions(shapes) != 2).any():
-        raise InputError(f"{path} should hold polygons, and nothing else")
-    if grid.crs is not None and frame.crs is None:
-        raise InputError(f"{path} has no CRS, the scenes have; give the area one")
-    between = None
-    if grid.crs is not None and frame.crs is not None:
-        own, goal = pyproj.CRS.from_user_input(frame.crs), pyproj.CRS.from_wkt(grid.crs.to_wkt())
-        if own != goal:
-            between = pyproj.Transformer.from_crs(own, goal, always_xy=True)
-            left, bottom, right, top = shapely.total_bounds(shapes)
-            shapes = shapely.segmentize(shapes, max(right - left, top - bottom) / PIECES)
+def _on_grid(area: AreaOfInterest, grid: Grid) -> npt.NDArray[np.object_]:
+    """The polygons of an area, in (column, row) of a grid."""
+    shapes = area.carried_into(None if grid.crs is None else pyproj.CRS.from_wkt(grid.crs.to_wkt()))
 
     def to_pixels(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        x, y = xy[:, 0], xy[:, 1]
-        if between is not None:
-            x, y = between.transform(x, y)
-        return np.column_stack(grid.to_pixels(x, y))
+        return np.column_stack(grid.to_pixels(xy[:, 0], xy[:, 1]))
 
     return np.asarray(shapely.transform(shapes, to_pixels), dtype=object)

@@ -5,69 +5,81 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyogrio
 import pyproj
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 
 from geoseg.errors import InputError
+from geoseg.vector.opening import check_format
 
 __all__ = ["AreaOfInterest", "read_area"]
 
-ENDINGS = (".gpkg", ".shp", ".fgb", ".geojson", ".json")
-LONGEST_EDGE_PARTS = 64
-"""Edges are cut into so many parts before they are carried into another CRS, where they bend."""
+PIECES = 256
+"""Lines are followed in pieces of this part of the whole from one CRS to another."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class AreaOfInterest:
     """Polygons that scenes are looked at within."""
 
-    shape: Any
-    """A shapely Polygon or MultiPolygon, in `crs`."""
-    crs: pyproj.CRS
-    """What its coordinates mean."""
+    name: str
+    """What to call it in messages."""
+    shapes: npt.NDArray[np.object_]
+    """(N,), shapely polygons and multipolygons."""
+    crs: pyproj.CRS | None
+    """What their coordinates mean; None when the file does not say it."""
 
     @property
     def sha256(self) -> str:
         """Of what it is, whatever the file looks like."""
-        shape = shapely.to_wkb(shapely.normalize(self.shape))
-        return hashlib.sha256(shape + self.crs.to_wkt().encode()).hexdigest()
+        shapes = sorted(shapely.to_wkb(shapely.normalize(self.shapes)))
+        crs = "" if self.crs is None else self.crs.to_wkt()
+        return hashlib.sha256(b"".join((*shapes, crs.encode()))).hexdigest()
 
-    def carried_into(self, crs: pyproj.CRS) -> Any:
-        """The shape in another CRS."""
+    def carried_into(self, crs: pyproj.CRS | None) -> npt.NDArray[np.object_]:
+        """The shapes in another CRS; as they are, where that is None.
+
+        Raises:
+            InputError: if the area has no CRS.
+        """
+        if crs is None:
+            return self.shapes
+        if self.crs is None:
+            raise InputError(f"{self.name} has no CRS, the scenes have; give the area one")
         if crs == self.crs:
-            return self.shape
-        west, south, east, north = shapely.bounds(self.shape)
-        step = max(east - west, north - south) / LONGEST_EDGE_PARTS
+            return self.shapes
         transformer = pyproj.Transformer.from_crs(self.crs, crs, always_xy=True)
-        return shapely.transform(
-            shapely.segmentize(self.shape, step),
-            lambda x, y: np.asarray(transformer.transform(x, y)),
-            interleaved=False,
+        west, south, east, north = shapely.total_bounds(self.shapes)
+        pieces = shapely.segmentize(self.shapes, max(east - west, north - south) / PIECES)
+        return np.asarray(
+            shapely.transform(
+                pieces, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
+            ),
+            dtype=object,
         )
 
 
 def read_area(path: Path) -> AreaOfInterest:
-    """Read all polygons of the first layer of a vector file.
+    """Read the polygons of the first layer with geometries of a vector file.
 
     Raises:
-        InputError: if it cannot be read, holds no valid polygon, or has no CRS.
+        InputError: if it cannot be read, or holds no polygons, or something else beside them.
     """
-    if path.suffix.lower() not in ENDINGS or not path.is_file():
-        raise InputError(f"{path} is no file with an area of interest ({', '.join(ENDINGS)})")
+    check_format(path, "areas")
     try:
-        frame = pyogrio.read_dataframe(path, columns=[])
+        layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+        if not layers:
+            raise InputError(f"{path} holds no layer with geometries; give polygons")
+        frame = pyogrio.read_dataframe(path, layer=layers[0], columns=[])
     except (DataSourceError, DataLayerError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
-    if frame.crs is None:
-        raise InputError(f"{path} has no CRS, so nobody knows where the area lies")
-    shapes = np.asarray(frame.geometry)
-    polygonal = np.isin(shapely.get_type_id(shapes), (3, 6))
-    shape = shapely.union_all(shapely.make_valid(shapes[polygonal]))
-    if not polygonal.any() or shape.area == 0:
-        raise InputError(f"{path} holds no polygon; draw the area of interest as polygons")
-    return AreaOfInterest(shape, pyproj.CRS(frame.crs))
+    shapes = np.asarray(frame.geometry.array, dtype=object)
+    shapes = shapes[~(shapely.is_missing(shapes) | shapely.is_empty(shapes))]
+    if not len(shapes) or (shapely.get_dimensions(shapes) != 2).any():
+        raise InputError(f"{path} should hold polygons, and nothing else")
+    crs = None if frame.crs is None else pyproj.CRS.from_user_input(frame.crs)
+    return AreaOfInterest(str(path), shapes, crs)
