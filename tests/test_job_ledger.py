@@ -243,6 +243,27 @@ def test_killed_for_real(tmp_path: Path, ledger: str) -> None:
     assert not list((stormy / "out").glob(".*.geoseg"))
 
 
+LAKE = Path(os.environ.get("GEOSEG_TEST_DATA", "no-such-folder"), "naip_prairie_series")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not LAKE.is_dir(), reason="GEOSEG_TEST_DATA names no folder with the series")
+def test_a_lake_killed_for_real(tmp_path: Path) -> None:
+    """Four dates with the real comparison; tests/benchmarks/killed_lake.py takes all and longer."""
+    keys = {"pattern": "*_{date:%Y%m%d}.tif", "sensor": "naip", "nodata": 0, "min_area": "0.5ha"}
+    arrivals = sorted(LAKE.glob("*.tif"))[:4]
+    calm, stormy = (write_job(tmp_path / name, **keys) for name in ("calm", "stormy"))
+    for path in arrivals:
+        shutil.copy2(path, calm.parent / "in")
+    began = time.monotonic()
+    run_job(calm)
+    pair_s = (time.monotonic() - began) / 3
+    late = [arrivals[each] for each in (2, 0, 3, 1)]
+    storm(stormy, late, tmp_path / "log", kills=3, longest_s=pair_s, seed=1, pause_s="real")
+    run_job(stormy)
+    assert difference(contents(stormy), contents(calm)) == []
+
+
 def test_what_is_done_is_not_done_again(tmp_path: Path, ledger: str) -> None:
     put_series(tmp_path)
     job, log = write_job(tmp_path, ledger=ledger), tmp_path / "log"

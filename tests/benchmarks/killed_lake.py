@@ -1,6 +1,6 @@
 """The NAIP lake series as a job, out of order, killed at random: does the ledger end the same?
 
-    python tests/benchmarks/killed_lake.py SCENES [KILLS] [SEED]
+    python tests/benchmarks/killed_lake.py SCENES [METHOD] [KILLS] [SEED]
 
 SCENES is a folder of scenes named *_YYYYMMDD.tif. They are dropped into a job's folder one by one
 in random order, the job is started after each and killed (SIGKILL) at a random moment of its work,
@@ -26,25 +26,34 @@ from made_jobs import contents, difference, write_job
 
 from geoseg.jobs.run import run_job
 
-LONGEST_S = 20
-"""A run is killed at most so long after it began to work."""
+LONGEST = 1.5
+"""A run is killed before it worked for so many times what a pair takes, undisturbed."""
 
 
 def main() -> int:
-    scenes, kills, seed = Path(sys.argv[1]), *(int(each) for each in [*sys.argv[2:], "20", "1"][:2])
+    told = dict(enumerate(sys.argv))
+    scenes, method = Path(told[1]), told.get(2, "irmad")
+    kills, seed = int(told.get(3, 20)), int(told.get(4, 1))
     arrivals = sorted(scenes.glob("*.tif"))
     work = Path(tempfile.mkdtemp(prefix="geoseg-lake-"))
-    keys = {"pattern": "*_{date:%Y%m%d}.tif", "method": "irmad", "sensor": "naip", "nodata": 0,
+    keys = {"pattern": "*_{date:%Y%m%d}.tif", "method": method, "sensor": "naip", "nodata": 0,
             "min_area": "0.5ha", "alert_area_ha": 50, "retries": 3}  # fmt: skip
     calm = write_job(work / "calm", scenes=str(scenes), **keys)
     began = time.monotonic()
     run_job(calm)
-    print(f"undisturbed: {len(arrivals)} scenes in {time.monotonic() - began:.0f} s", flush=True)
+    took = time.monotonic() - began
+    print(f"{method}, undisturbed: {len(arrivals)} scenes in {took:.0f} s", flush=True)
     stormy, log = write_job(work / "stormy", ledger=_ledger(), **keys), work / "log"
     random.Random(seed).shuffle(arrivals)
     print("order:", " ".join(path.stem[-8:] for path in arrivals), flush=True)
     killed = storm(
-        stormy, arrivals, log, kills=kills, longest_s=LONGEST_S, seed=seed, pause_s="real"
+        stormy,
+        arrivals,
+        log,
+        kills=kills,
+        longest_s=LONGEST * took / (len(arrivals) - 1),
+        seed=seed,
+        pause_s="real",
     )
     run_job(stormy)
     wanted, found = contents(calm), contents(stormy)
