@@ -28,8 +28,9 @@ from made_jobs import (
     write_job,
 )
 
-from geoseg.errors import InputError, OutputError
+from geoseg.errors import InputError, OutputError, SceneError
 from geoseg.jobs import geopackage
+from geoseg.jobs.arrivals import Arrival, FolderArrivals
 from geoseg.jobs.geopackage import GeoPackageDatabase
 from geoseg.jobs.outcome import SceneOutcome
 from geoseg.jobs.run import JobRun, run_job
@@ -190,6 +191,22 @@ def test_other_settings_redo_what_can_be_redone(job: Path, tmp_path: Path) -> No
     status = {each.scene: each.status for each in job_status(job).scenes}
     assert status["lake_20200108.tif"] == "compared"  # what was known is kept
     assert len(contents(job)["runs"]) == 2
+
+
+def test_a_scene_that_cannot_be_fetched_fails_its_pair_alone(job: Path, tmp_path: Path) -> None:
+    for day, grey in (("01", 10), ("08", 11), ("15", 15)):
+        put_scene(tmp_path / "in", f"lake_202001{day}.tif", grey)
+    run(job)
+    write_job(tmp_path, retries=0, min_area="9px")
+    fetch = FolderArrivals.fetch
+
+    def refusing(self: FolderArrivals, arrival: Arrival) -> Path:
+        if "20200101" in arrival.name:
+            raise SceneError("the server answers with status 500")
+        return fetch(self, arrival)
+
+    with patch.object(FolderArrivals, "fetch", refusing):
+        assert statuses(run(job)) == {"20200108": "set_aside", "20200115": "compared"}
 
 
 def test_another_limit_of_clouds_judges_again_without_reading(job: Path, tmp_path: Path) -> None:

@@ -22,14 +22,6 @@ from geoseg.jobs.run import run_job
 from geoseg.jobs.status import job_status
 
 
-@pytest.fixture
-def database() -> str:
-    url = os.environ.get("GEOSEG_TEST_POSTGIS")
-    if not url:
-        pytest.skip("no PostGIS: GEOSEG_TEST_POSTGIS is not set; .ci/postgis starts one")
-    return url
-
-
 @pytest.fixture(params=["geopackage", "postgis"])
 def ledger(request: pytest.FixtureRequest) -> str:
     """What a job file says as `ledger`: nothing, or an empty schema of a real server."""
@@ -137,9 +129,8 @@ def test_qgis_itself_opens_it(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("ledger", ["postgis"], indirect=True)
 def test_postgis_says_what_a_geopackage_says(tmp_path: Path, database: str, ledger: str) -> None:
-    if not ledger:
-        pytest.skip("compared in the other run of this test")
     import psycopg
 
     put_series(tmp_path)

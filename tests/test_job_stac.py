@@ -150,7 +150,7 @@ def test_bands_in_files_of_their_own_become_one_scene(tmp_path: Path, catalogue:
         path.write_text(json.dumps(one))
     job = write_job(tmp_path, stac="catalogue", assets=["red", "nir"])
     assert told(run(job)) == EXPECTED
-    stacked = sorted((tmp_path / "out/.scenes").glob("*.tif"))
+    stacked = sorted((tmp_path / "out/.scenes").rglob("*.tif"))
     assert len(stacked) == 3
     with rasterio.open(stacked[0]) as dataset, rasterio.open(catalogue / "items/a.tif") as one:
         assert dataset.descriptions == ("red", "nir")
@@ -164,7 +164,7 @@ def test_what_went_away_is_fetched_again_or_missed(
     job = write_job(tmp_path, stac=f"{server.url}/collection.json", assets="image")
     run(job)
     (catalogue / "items/a.tif").unlink()
-    for path in (tmp_path / "out/.scenes").iterdir():
+    for path in (tmp_path / "out/.scenes/lake").iterdir():
         path.unlink()
     write_job(tmp_path, stac=f"{server.url}/collection.json", assets="image", min_area="3px")
     assert told(run(job)) == [("b", "waiting", None), ("c", "compared", 0.03)]

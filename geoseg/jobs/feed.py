@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ def write_feed(path: Path, job: str, alerts: Sequence[Alert]) -> None:
     """
     newest = alerts[::-1][:MOST_ENTRIES]
     content = _json_feed(job, newest) if path.suffix == ".json" else _atom(job, newest)
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    staged = path.with_name(f".{path.name}.new")
     try:
         if path.exists() and path.read_bytes() == content:
             return
@@ -67,7 +66,7 @@ def _atom(job: str, alerts: Sequence[Alert]) -> bytes:
         add(entry, f"{{{ATOM}}}id", alert.urn)
         add(entry, f"{{{ATOM}}}title", alert.title)
         add(entry, f"{{{ATOM}}}updated", alert.raised_at)
-        add(entry, f"{{{ATOM}}}summary", alert.text)
+        add(entry, f"{{{ATOM}}}content", alert.text)
         if alert.bounds is not None:
             west, south, east, north = alert.bounds
             add(entry, f"{{{GEORSS}}}box", f"{south:.6f} {west:.6f} {north:.6f} {east:.6f}")

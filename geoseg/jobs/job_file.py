@@ -33,8 +33,6 @@ class Job(BaseModel):
         frozen=True,
         extra="forbid",
         allow_inf_nan=False,
-        validate_by_name=False,
-        validate_by_alias=True,
         title="geoseg job",
     )
 

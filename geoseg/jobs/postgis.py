@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from geoseg.errors import InputError, JobError
+from geoseg.errors import JobError
 from geoseg.jobs.database import LEDGER_TABLES
 from geoseg.jobs.records import CHANGE_COLUMNS, columns_of
-from geoseg.vector.database_address import psycopg_module
+from geoseg.vector.database_address import psycopg_module, split_address
 
 __all__ = ["PostgisDatabase"]
 
@@ -43,7 +42,8 @@ class PostgisDatabase:
 
     def __init__(self, url: str, *, make: bool = True) -> None:
         self._psycopg = psycopg_module()
-        self._url, self._place, self._schema = _parse(url)
+        self._url, self._place, schema = split_address(url, "schema")
+        self._schema = schema or SCHEMA
         with self._complaining():
             self._connection = self._psycopg.connect(
                 self._url, connect_timeout=10, autocommit=True, application_name="geoseg job"
@@ -134,20 +134,6 @@ class PostgisDatabase:
         except self._psycopg.Error as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise JobError(f"the ledger in {self._place} cannot be used: {reason}") from error
-
-
-def _parse(url: str) -> tuple[str, str, str]:
-    """The address as libpq takes it, host and database for messages, and the schema."""
-    try:
-        parts = urlsplit(url)
-        place = f"{parts.hostname or 'localhost'}{parts.path}"
-    except ValueError as error:
-        raise InputError("the address of the ledger makes no sense") from error
-    options = parse_qsl(parts.query, keep_blank_values=True)
-    schemas = [value for key, value in options if key == "schema"]
-    rest = urlencode([(key, value) for key, value in options if key != "schema"])
-    server = f"{parts.scheme}://{parts.netloc}{parts.path}"
-    return f"{server}?{rest}" if rest else server, place, schemas[-1] if schemas else SCHEMA
 
 
 def _tables(sql: Any, schema: Any) -> Iterator[Any]:

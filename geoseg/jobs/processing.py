@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from geoseg.errors import OutputError
+from geoseg.errors import OutputError, SceneError
 from geoseg.jobs.arrivals import NotThereError
 from geoseg.jobs.change_polygons import ChangePolygons
 from geoseg.jobs.comparison import ChangeDetector, Comparison, MadeChange
@@ -54,6 +54,8 @@ class Processor:
             before, after = self.locate(task.before), self.locate(task.after)
         except NotThereError as error:  # a matter of what is there, not of the pair
             return replace(outcome_of(self.job, task.run), status="waiting", reason=str(error))
+        except SceneError as error:
+            return self._failed(task, task.run, error)
         began = datetime.now(UTC)
         run = replace(
             task.run,

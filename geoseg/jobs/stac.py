@@ -119,7 +119,7 @@ class StacArrivals:
             if _is_remote(place):
                 with self._session.get(place, timeout=TIMEOUT_S, stream=True) as answer:
                     answer.raise_for_status()
-                    text = answer.raw.read(MAX_DOCUMENT_BYTES + 1, decode_content=True)
+                    text = b"".join(_limited(answer.iter_content(CHUNK_BYTES)))
             else:
                 with Path(place).open("rb") as file:
                     text = file.read(MAX_DOCUMENT_BYTES + 1)
@@ -161,7 +161,7 @@ class StacArrivals:
 
     def _download(self, href: str, path: Path, item: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial = path.with_name(f".{path.name}.part")
         try:
             with self._session.get(href, timeout=TIMEOUT_S, stream=True) as answer:
                 if answer.status_code in (404, 410):
@@ -172,10 +172,18 @@ class StacArrivals:
                         file.write(chunk)
             partial.replace(path)
         except requests.RequestException as error:
+            partial.unlink(missing_ok=True)
             raise SceneError(f"{_shown(href)} cannot be fetched: {_reason(error)}") from error
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
+
+
+def _limited(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Chunks until they are more than a document may hold."""
+    size = 0
+    for chunk in chunks:
+        yield chunk
+        size += len(chunk)
+        if size > MAX_DOCUMENT_BYTES:
+            return
 
 
 def _is_remote(place: str) -> bool:

@@ -34,7 +34,7 @@ __all__ = ["ARRIVING", "Work"]
 WGS84 = pyproj.CRS(4326)
 ARRIVING = "it was written to a moment ago"
 CACHE = ".scenes"
-"""The folder within the output folder where scenes from elsewhere are kept."""
+"""The folder within the output folder where scenes from elsewhere are kept, a folder a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def _source(job: Job, area: Any | None) -> ArrivalSource:
     if job.stac is not None:
         from geoseg.jobs.stac import StacArrivals
 
-        return StacArrivals(job.stac, job.assets, output / CACHE, area=area)
+        return StacArrivals(job.stac, job.assets, output / CACHE / job.name, area=area)
     pattern = NamePattern(str(job.pattern))
     folder = Path(str(job.scenes))
     return FolderArrivals(folder, pattern, settle_s=job.settle_seconds, results=output)

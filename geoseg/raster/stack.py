@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -37,7 +36,7 @@ def stack_bands(paths: Sequence[Path], names: Sequence[str], target: Path) -> No
         first = sources[0].header
         for source in sources[1:]:
             _refuse_other(first, source.header)
-        staged = target.with_name(f".{target.name}.{os.getpid()}")
+        staged = target.with_name(f".{target.name}.part")
         try:
             _write(sources, names, staged)
             staged.replace(target)
