@@ -366,7 +366,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     return Undisturbed(tmp_path_factory)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     order=st.permutations(list(ARRIVALS)),
     kills=st.lists(st.one_of(st.none(), st.integers(0, 150)), min_size=8, max_size=8),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
-from geoseg.errors import GeosegError
+from geoseg.errors import GeosegError, OutputError
 from geoseg.jobs.arrivals import Arrival, ArrivalSource, MissingAssetError, NotThereError, sha256_of
 from geoseg.jobs.job_file import Job
 from geoseg.jobs.ledger import Ledger
@@ -115,6 +115,8 @@ def _read(
         area = None if gauge.area is None else gauge.area.carried_into
         share = invalid_share(path, area, nodata=gauge.nodata, max_pixels=gauge.max_pixels)
         source.fetch(arrival)  # it is still what it was
+    except OutputError:  # the disk is full: no other scene would fare better
+        raise
     except Exception as error:
         if isinstance(error, NotThereError) and not isinstance(error, MissingAssetError):
             raise

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 import requests
 import shapely
 
-from geoseg.errors import InputError, JobError, SceneError
+from geoseg.errors import InputError, JobError, OutputError, SceneError
 from geoseg.jobs.arrivals import Arrival, MissingAssetError
 from geoseg.raster.stack import stack_bands
 
@@ -160,9 +160,9 @@ class StacArrivals:
         return self._cache / f"{name}_{arrival.fingerprint[:12]}_{what}{ending}"
 
     def _download(self, href: str, path: Path, item: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.part")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with self._session.get(href, timeout=TIMEOUT_S, stream=True) as answer:
                 if answer.status_code in (404, 410):
                     raise MissingAssetError(f"{_shown(href)} of item {item} is not there")
@@ -174,6 +174,10 @@ class StacArrivals:
         except requests.RequestException as error:
             partial.unlink(missing_ok=True)
             raise SceneError(f"{_shown(href)} cannot be fetched: {_reason(error)}") from error
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            reason = error.strerror or error
+            raise OutputError(f"could not write into {path.parent}: {reason}") from error
 
 
 def _limited(chunks: Iterator[bytes]) -> Iterator[bytes]:
