@@ -11,18 +11,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import rasterio
 
 from geoseg.bitemporal.alignment import Alignment, align
 from geoseg.bitemporal.dates import SceneDate, scene_dates
-from geoseg.bitemporal.draft import Findings
+from geoseg.bitemporal.draft import ConfinedFindings, Findings
 from geoseg.bitemporal.pair import open_pair
 from geoseg.bitemporal.semantic import WantedTransitions
 from geoseg.bitemporal.settlement import settled
 from geoseg.change_files import YES_OR_NO, ChangeFiles, file_names
 from geoseg.comparisons import ClassComparison, Comparison, ValueComparison
 from geoseg.errors import InputError
-from geoseg.grid import Grid
+from geoseg.grid import Grid, Window
 from geoseg.model.bundle import DEFAULT_MODEL
 from geoseg.model.runtime import Model, RuntimeName, load_model
 from geoseg.outputs import staged
@@ -36,9 +38,13 @@ from geoseg.vector.sieve import MinArea
 __all__ = ["Change", "Method", "change"]
 
 Method: TypeAlias = Literal["model", "irmad", "cva"]
+Pixels: TypeAlias = npt.NDArray[np.float32]
 Classes: TypeAlias = str | Iterable[str | int]
 
 DRAFT = "draft.bin"
+
+SURROUNDINGS_PX = 256
+"""Around an area, this much is compared too: a model sees further, and statistics need pixels."""
 
 COMPARED = 0.8
 """Share of the time that passes until pixels are compared; the rest is connecting and writing."""
@@ -159,24 +165,28 @@ def change(
         with watch.stage("align"):
             aligned = align(opened, coregister=coregister, force=force)
         pair = aligned.pair
+        confined = None if area is None else Area(area, pair.grid)
+        place = pair.grid.window if confined is None else confined.window
+        grid = pair.grid.crop(place)
         run = _Run(
-            scenes, comparison, aligned, dates, warnings, (*comparison.assumed, *pair.assumed)
-        )
+            scenes, comparison, aligned, grid, dates, warnings,
+            (*comparison.assumed, *pair.assumed),
+        )  # fmt: skip
         days, tags = [each.day for each in dates], run.tags()
-        with ChangeFiles(
-            staging, stem, pair.grid, pair.bands, comparison.legend, days, tags
-        ) as files:
+        with ChangeFiles(staging, stem, grid, pair.bands, comparison.legend, days, tags) as files:
+
+            def see(scene: int, window: Window, pixels: Pixels) -> None:
+                files.see(scene, window.shift(-place.row, -place.col), pixels)
+
             findings = comparison.compare(
-                pair,
-                staging.path(DRAFT),
-                None if area is None else Area(area, pair.grid),
-                files.see,
-                watch,
-                _part(progress, 0.0, COMPARED),
+                pair, staging.path(DRAFT), see, watch, _part(progress, 0.0, COMPARED)
             )
-            strips = settled(findings, pair.grid, minimum)
+            if confined is not None:
+                findings = ConfinedFindings(findings, confined)
+            strips = settled(findings, grid, minimum)
             polygons = files.write(strips, watch, _part(progress, COMPARED, 1.0))
-            settings = {"from": classes[0], "to": classes[1], "min_area": min_area}
+            settings = {"from": classes[0], "to": classes[1], "min_area": min_area,
+                        "area": None if area is None else Path(area).name}  # fmt: skip
             summary = run.summary(files, findings, polygons, settings, watch)
             files.finish(summary, run.title())
         paths = staging.put_in_place(list(names.values()))
@@ -190,6 +200,7 @@ class _Run:
     scenes: tuple[str | Path, str | Path]
     comparison: Comparison
     aligned: Alignment
+    grid: Grid
     dates: Sequence[SceneDate]
     warnings: Sequence[str]
     assumed: Sequence[str]
@@ -226,7 +237,7 @@ class _Run:
         watch: Stopwatch,
     ) -> dict[str, Any]:
         """What the summary file holds."""
-        counts, grid = files.counts, self.aligned.pair.grid
+        counts, grid = files.counts, self.grid
         legend = self.comparison.legend
         gsd = grid.gsd_m
         with watch.stage("hash"):
@@ -265,8 +276,11 @@ class _Run:
 
 
 def _around(grid: Grid, area: str | Path | None) -> Grid:
-    """The part of a grid that holds an area."""
-    return grid if area is None else grid.crop(Area(area, grid).window)
+    """The part of a grid that holds an area and enough around it to tell what is usual."""
+    if area is None:
+        return grid
+    window = Area(area, grid).window.pad(SURROUNDINGS_PX).intersect(grid.window)
+    return grid if window is None else grid.crop(window)
 
 
 def _classes(wanted: Classes | None) -> list[str] | None:

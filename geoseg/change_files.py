@@ -110,8 +110,16 @@ class ChangeFiles:
         self._raster.discard()
 
     def see(self, scene: int, window: Window, pixels: npt.NDArray[np.float32]) -> None:
-        """Take what the preview shows of a scene, 0 for the earlier one: pixels (C, H, W)."""
-        self._scenes[scene].see(window, pixels[self._shown])
+        """Take what the preview shows of a scene, 0 for the earlier one.
+
+        Args:
+            scene: which.
+            window: where the pixels lie on the map; it may reach beyond its edges.
+            pixels: (C, H, W).
+        """
+        inside = window.intersect(self._grid.window)
+        if inside is not None:
+            self._scenes[scene].see(inside, pixels[self._shown][:, *inside.within(window)])
 
     def write(
         self, strips: Iterable[ChangeStrip], watch: Stopwatch, progress: Callable[[float], None]

@@ -23,7 +23,6 @@ from geoseg.raster.chips import PlannedChip
 from geoseg.raster.scene import Chip, Reading, Scene, Units
 from geoseg.raster.stitch import Strip
 from geoseg.stopwatch import Stopwatch
-from geoseg.vector.area import Area
 
 __all__ = ["ClassComparison", "Comparison", "ValueComparison"]
 
@@ -73,7 +72,6 @@ class Comparison(Protocol):
         self,
         pair: ScenePair,
         draft: Path,
-        area: Area | None,
         see: See,
         watch: Stopwatch,
         progress: Progress,
@@ -83,7 +81,6 @@ class Comparison(Protocol):
         Args:
             pair: the scenes.
             draft: a file to keep what was found in.
-            area: outside, nothing is compared.
             see: shown what was read.
             watch: counts the seconds.
             progress: called with the share that is done, 0 to 1.
@@ -130,15 +127,13 @@ class ValueComparison:
         self,
         pair: ScenePair,
         draft: Path,
-        area: Area | None,
         see: See,
         watch: Stopwatch,
         progress: Progress,
     ) -> Findings:
         """See Comparison."""
-        confined = pair if area is None else pair.confined(area)
         with watch.stage("compare"):
-            return compare_values(confined, self._method, draft, see, progress)
+            return compare_values(pair, self._method, draft, see, progress)
 
 
 class ClassComparison:
@@ -180,7 +175,6 @@ class ClassComparison:
         self,
         pair: ScenePair,
         draft: Path,
-        area: Area | None,
         see: See,
         watch: Stopwatch,
         progress: Progress,
@@ -194,7 +188,6 @@ class ClassComparison:
                 self.legend,
                 self._wanted,
                 Draft(draft, pair.grid, DRAFT_PLANES, np.uint8),
-                area,
             )
 
     def _map(self, number: int, scene: Scene, see: See, watch: Stopwatch) -> Iterator[Strip]:

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from geoseg.grid import Grid, Window
+from geoseg.legend import NODATA
+from geoseg.vector.area import Area
 
-__all__ = ["Differences", "Draft", "Findings"]
+__all__ = ["ConfinedFindings", "Differences", "Draft", "Findings"]
 
 Codes = npt.NDArray[np.uint8]
 
@@ -46,6 +48,42 @@ class Findings(Protocol):
     def facts(self) -> dict[str, Any]:
         """The rule by which they tell change, for the summary."""
         ...
+
+
+class ConfinedFindings:
+    """Findings within an area alone, on the smallest grid that holds it.
+
+    Args:
+        findings: on a grid that is larger, so that what is usual is learned from surroundings too.
+        area: on that grid.
+    """
+
+    def __init__(self, findings: Findings, area: Area) -> None:
+        self._findings, self._area = findings, area
+
+    def strips(self) -> Iterator[Differences]:
+        """See Findings."""
+        place = self._area.window
+        for strip in self._findings.strips():
+            shared = strip.window.intersect(place)
+            if shared is None:
+                continue
+            cut, outside = shared.within(strip.window), ~self._area.inside(shared)
+            codes = [
+                np.where(outside, np.uint8(NODATA), plane[cut])
+                for plane in (strip.probability, strip.stable, strip.before, strip.after)
+            ]
+            yield Differences(
+                shared.shift(-place.row, -place.col),
+                codes[0],
+                strip.rim[cut] & ~outside,
+                strip.core[cut] & ~outside,
+                *codes[1:],
+            )
+
+    def facts(self) -> dict[str, Any]:
+        """See Findings."""
+        return self._findings.facts()
 
 
 class Draft:

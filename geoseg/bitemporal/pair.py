@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +21,6 @@ from geoseg.grid import Grid, Window
 from geoseg.raster.align import onto_grid, pixel_mapping
 from geoseg.raster.scene import Chip, Reading, Scene, Units, open_scene
 from geoseg.raster.source import Header, RasterSource
-from geoseg.vector.area import Area
 
 __all__ = ["PairChip", "ScenePair", "StoredRange", "open_pair", "shared_bands"]
 
@@ -32,6 +31,9 @@ EDGE_POINTS = 33
 """An outline is followed at this many points a side from one CRS to another."""
 
 SLACK_PX = 1e-3
+
+AHEAD = 1
+"""Windows read before they are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,28 +86,30 @@ class ScenePair:
         """Both scenes at a window, which may reach beyond the grid: there they are invalid."""
         return _joined(self.before.read(window), self.after.read(window))
 
-    def strips(self, rows: int, halo_px: int = 0) -> Iterator[tuple[Window, PairChip]]:
-        """The pair from top to bottom, the next rows read meanwhile.
+    def strips(self, pixels: int) -> Iterator[PairChip]:
+        """The pair from top to bottom, in strips of about as many pixels."""
+        rows = max(1, pixels // self.grid.width)
+        yield from self.read_ahead(self.grid.window.row_strips(rows))
 
-        Yields:
-            the strip, and what is read for it: the strip with `halo_px` more on each side.
+    def read_ahead(self, windows: Iterable[Window]) -> Iterator[PairChip]:
+        """The pair at some windows, read while earlier ones are used.
+
+        Each scene by one thread: a second one would open it again and decode its blocks twice.
         """
-        windows = deque(self.grid.window.row_strips(rows))
-        waiting: deque[tuple[Window, Future[Chip], Future[Chip]]] = deque()
-        with ThreadPoolExecutor(2, "geoseg-read") as pool:
-            while windows or waiting:
-                while windows and len(waiting) < 2:
-                    strip = windows.popleft()
-                    seen = strip.pad(halo_px)
-                    reading = [pool.submit(s.read, seen) for s in (self.before, self.after)]
-                    waiting.append((strip, reading[0], reading[1]))
-                strip, before, after = waiting.popleft()
-                yield strip, _joined(before.result(), after.result())
-
-    def confined(self, area: Area) -> ScenePair:
-        """The pair with everything outside an area invalid."""
-        before, after = (_ConfinedScene(each, area) for each in (self.before, self.after))
-        return replace(self, before=before, after=after)
+        waiting: deque[tuple[Future[Chip], Future[Chip]]] = deque()
+        with (
+            ThreadPoolExecutor(1, "geoseg-before") as one,
+            ThreadPoolExecutor(1, "geoseg-after") as other,
+        ):
+            for window in windows:
+                waiting.append(
+                    (one.submit(self.before.read, window), other.submit(self.after.read, window))
+                )
+                if len(waiting) > AHEAD:
+                    earliest = waiting.popleft()
+                    yield _joined(earliest[0].result(), earliest[1].result())
+            for before, after in waiting:
+                yield _joined(before.result(), after.result())
 
     def shifted(self, rows: float, cols: float) -> ScenePair:
         """The pair with the later scene moved up by `rows` and to the left by `cols` pixels.
@@ -132,23 +136,6 @@ class _PlacedScene:
     def read(self, window: Window) -> Chip:
         """See Scene."""
         return self._scene.read(window)
-
-
-class _ConfinedScene:
-    """A scene with no data outside an area."""
-
-    def __init__(self, scene: Scene, area: Area) -> None:
-        self._scene, self._area = scene, area
-        self.name = scene.name
-        self.grid = scene.grid
-        self.bands = scene.bands
-        self.assumed = scene.assumed
-
-    def read(self, window: Window) -> Chip:
-        """See Scene."""
-        chip = self._scene.read(window)
-        valid = chip.valid & self._area.inside(window)
-        return Chip(np.where(valid, chip.pixels, np.float32(0)), valid, window)
 
 
 @contextmanager

@@ -24,7 +24,6 @@ from geoseg.bitemporal.draft import Differences, Draft
 from geoseg.errors import InputError
 from geoseg.legend import NODATA, Legend, Meanings
 from geoseg.raster.stitch import PERCENT, Strip
-from geoseg.vector.area import Area
 
 __all__ = ["SemanticFindings", "WantedTransitions", "compare_classes"]
 
@@ -100,7 +99,6 @@ def compare_classes(
     legend: Legend,
     wanted: WantedTransitions,
     draft: Draft,
-    area: Area | None = None,
 ) -> SemanticFindings:
     """Compare the class probabilities of both dates.
 
@@ -109,7 +107,6 @@ def compare_classes(
         legend: their classes, in the order of the scores.
         wanted: transitions that count.
         draft: takes four planes of bytes.
-        area: what lies outside counts as without data.
     """
     for earlier, later in strips:
         planes = np.full((4, *earlier.window.shape), NODATA, np.uint8)
@@ -118,8 +115,6 @@ def compare_classes(
             planes[:, rows] = _compared(
                 _scores(earlier, rows), _scores(later, rows), legend, wanted
             )
-        if area is not None:
-            planes[:, ~area.inside(earlier.window)] = NODATA
         draft.write(earlier.window, planes)
     return SemanticFindings(draft)
 

@@ -28,7 +28,8 @@ MOST_SAMPLES = 1 << 20
 """Pixels that IR-MAD is fitted to: all, or every n-th of every n-th row. Of a million pixels, a
 correlation has a standard error below 0.001."""
 
-STRIP_ROWS = 256
+STRIP_PX = 1 << 20
+"""Pixels read together."""
 
 RIM = 50
 """Probability of change, in percent, from which a pixel belongs to a patch that has a core."""
@@ -93,8 +94,8 @@ def compare_values(
     pair: ScenePair,
     comparison: Comparison,
     draft_path: Path,
-    see: See | None = None,
-    progress: Progress | None = None,
+    see: See,
+    progress: Progress,
 ) -> SpectralFindings:
     """Compare the values of two scenes at every pixel, in two readings of both.
 
@@ -108,16 +109,17 @@ def compare_values(
     Raises:
         SceneError: if they share too few valid pixels.
     """
-    sample = _sample(pair, see, progress)
+    sample = _sample(pair, progress)
     alteration = fit_alteration(*sample, pair.ranges, comparison)
     values = Draft(draft_path, pair.grid, 1, np.uint16)
     counts = np.zeros(NO_VALUE + 1, np.int64)
-    for window, chip in pair.strips(STRIP_ROWS):
+    for chip in pair.strips(STRIP_PX):
         plane = _values(alteration, chip)
         counts += np.bincount(plane.ravel(), minlength=len(counts))
-        values.write(window, plane[None])
-        if progress is not None:
-            progress(0.5 + window.row_stop / pair.grid.height / 2)
+        values.write(chip.window, plane[None])
+        see(0, chip.window, chip.before)
+        see(1, chip.window, chip.after)
+        progress(0.3 + 0.7 * chip.window.row_stop / pair.grid.height)
     verdict = judge(counts[:NO_VALUE], np.arange(NO_VALUE) / VALUES_PER_UNIT, alteration.variates)
     draft = _judged(values, verdict, draft_path.with_suffix(".judged"), pair.grid)
     values.remove()
@@ -125,22 +127,18 @@ def compare_values(
 
 
 def _sample(
-    pair: ScenePair, see: See | None, progress: Progress | None
+    pair: ScenePair, progress: Progress
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Valid pixels of both, (C, N): all, or those on a lattice."""
     height, width = pair.grid.shape
     step = max(1, math.ceil(math.sqrt(height * width / MOST_SAMPLES)))
+    rows = (Window(row, 0, 1, width) for row in range(0, height, step))
     before, after = [], []
-    for window, chip in pair.strips(STRIP_ROWS):
-        places = slice(-window.row % step, None, step), slice(None, None, step)
-        valid = chip.valid[places]
-        before.append(chip.before[:, *places][:, valid])
-        after.append(chip.after[:, *places][:, valid])
-        if see is not None:
-            see(0, window, chip.before)
-            see(1, window, chip.after)
-        if progress is not None:
-            progress(window.row_stop / height / 2)
+    for chip in pair.strips(STRIP_PX) if step == 1 else pair.read_ahead(rows):
+        valid = chip.valid[:, ::step]
+        before.append(chip.before[:, :, ::step][:, valid])
+        after.append(chip.after[:, :, ::step][:, valid])
+        progress(0.3 * chip.window.row_stop / height)
     if not any(each.size for each in before):
         raise SceneError(
             f"{pair.before.name} and {pair.after.name} share no valid pixel: nothing to compare"

@@ -124,6 +124,7 @@ class SourceScene:
         self._source = source
         self._numbers = tuple(numbers)
         self._scale, self._offset = (each[:, None, None] for each in scaling)
+        self._as_stored = bool((scaling[0] == 1).all() and (scaling[1] == 0).all())
         dtype = source.header.dtype
         self._nodata = [_as_stored(value, dtype) for value in nodata]
         self._alpha = alpha
@@ -144,11 +145,22 @@ class SourceScene:
         if inside is not None:
             place = inside.within(window)
             stored, known = self._read_inside(inside)
-            with np.errstate(over="ignore", invalid="ignore"):
-                values = stored.astype(np.float32) * self._scale + self._offset
-            valid[place] = known & np.isfinite(values).all(axis=0)
-            pixels[:, *place] = np.where(valid[place], values, 0)
+            values = self._in_units(stored)
+            if stored.dtype.kind == "f":
+                known &= np.isfinite(values).all(axis=0)
+            values[:, ~known] = 0
+            if inside == window:
+                return Chip(values, known, window)
+            valid[place], pixels[:, *place] = known, values
         return Chip(pixels, valid, window)
+
+    def _in_units(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = stored.astype(np.float32)
+            if not self._as_stored:
+                values *= self._scale
+                values += self._offset
+        return values
 
     def _read_inside(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         alpha = () if self._alpha is None else (self._alpha,)
