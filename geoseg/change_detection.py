@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -15,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 
-from geoseg.bitemporal.alignment import Alignment, align
-from geoseg.bitemporal.dates import SceneDate, scene_dates
-from geoseg.bitemporal.draft import ConfinedFindings, Findings
+from geoseg.bitemporal.alignment import align
+from geoseg.bitemporal.dates import scene_dates
+from geoseg.bitemporal.draft import ConfinedFindings
 from geoseg.bitemporal.pair import open_pair
 from geoseg.bitemporal.semantic import WantedTransitions
 from geoseg.bitemporal.settlement import settled
-from geoseg.change_files import YES_OR_NO, ChangeFiles, file_names
+from geoseg.change_files import ChangeFiles, file_names
+from geoseg.change_record import ChangeRecord
 from geoseg.comparisons import ClassComparison, Comparison, ValueComparison
 from geoseg.errors import InputError
 from geoseg.grid import Grid, Window
@@ -168,7 +166,7 @@ def change(
         confined = None if area is None else Area(area, pair.grid)
         place = pair.grid.window if confined is None else confined.window
         grid = pair.grid.crop(place)
-        run = _Run(
+        run = ChangeRecord(
             scenes, comparison, aligned, grid, dates, warnings,
             (*comparison.assumed, *pair.assumed),
         )  # fmt: skip
@@ -191,88 +189,6 @@ def change(
             files.finish(summary, run.title())
         paths = staging.put_in_place(list(names.values()))
     return Change(dict(zip(names, paths, strict=True)), summary)
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What is to be told of a run."""
-
-    scenes: tuple[str | Path, str | Path]
-    comparison: Comparison
-    aligned: Alignment
-    grid: Grid
-    dates: Sequence[SceneDate]
-    warnings: Sequence[str]
-    assumed: Sequence[str]
-
-    def title(self) -> str:
-        """A line above the preview."""
-        told = [
-            Path(path).name + (f" ({each.day})" if each.day else "")
-            for path, each in zip(self.scenes, self.dates, strict=True)
-        ]
-        return f"{told[0]}  ->  {told[1]}   -   {self.comparison.facts()['method']}"
-
-    def tags(self) -> dict[str, str]:
-        """What the raster says of its making; no times, so that a rerun gives the same bytes."""
-        facts, legend = self.comparison.facts(), self.comparison.legend or YES_OR_NO
-        told = {
-            "GEOSEG_VERSION": version("geoseg"),
-            "GEOSEG_METHOD": facts["method"],
-            "GEOSEG_BEFORE": Path(self.scenes[0]).name,
-            "GEOSEG_AFTER": Path(self.scenes[1]).name,
-            "GEOSEG_BANDS": " ".join(self.aligned.pair.bands),
-            "GEOSEG_ASSUMED": "; ".join(self.assumed) or "nothing",
-            "GEOSEG_LEGEND": json.dumps({each.code: each.name for each in legend}),
-        }
-        model = facts["model"] or {}
-        return told | {f"GEOSEG_MODEL_{key}".upper(): value for key, value in model.items()}
-
-    def summary(
-        self,
-        files: ChangeFiles,
-        findings: Findings,
-        polygons: int,
-        settings: Mapping[str, Any],
-        watch: Stopwatch,
-    ) -> dict[str, Any]:
-        """What the summary file holds."""
-        counts, grid = files.counts, self.grid
-        legend = self.comparison.legend
-        gsd = grid.gsd_m
-        with watch.stage("hash"):
-            hashes = [_sha256(path) for path in self.scenes]
-        return {
-            "geoseg": version("geoseg"),
-            **self.comparison.facts(),
-            "before": Path(self.scenes[0]).name,
-            "after": Path(self.scenes[1]).name,
-            "before_sha256": hashes[0],
-            "after_sha256": hashes[1],
-            "before_date": self.dates[0].day,
-            "after_date": self.dates[1].day,
-            "bands": list(self.aligned.pair.bands),
-            "settings": dict(settings),
-            "crs": None if grid.crs is None else grid.crs.to_string(),
-            "shape": list(grid.shape),
-            "gsd_m": None if gsd is None else round(gsd, 4),
-            **self.aligned.facts(),
-            "valid_pixels": counts.valid_pixels,
-            "valid_share": counts.valid_pixels / (grid.height * grid.width),
-            "changed_pixels": counts.changed_pixels,
-            "changed_share": counts.changed_pixels / counts.valid_pixels,
-            "changed_area_ha": counts.changed_hectares,
-            "polygons": polygons,
-            "transitions": [
-                {"from": e.before, "to": e.after, "pixels": e.pixels, "area_ha": e.hectares}
-                for e in (() if legend is None else counts.transitions(legend))
-            ],
-            "threshold": findings.facts(),
-            "assumed": [*(a for each in self.dates for a in each.assumed), *self.assumed],
-            "warnings": [*self.warnings, *self.aligned.warnings, *_area_warnings(grid)],
-            "files": file_names(files.stem),
-            "seconds": watch.seconds,
-        }
 
 
 def _around(grid: Grid, area: str | Path | None) -> Grid:
@@ -308,16 +224,3 @@ def _part(progress: Progress | None, start: float, stop: float) -> Progress:
             progress(start + share * (stop - start))
 
     return told
-
-
-def _area_warnings(grid: Grid) -> list[str]:
-    if grid.crs is None:
-        return ["the scenes have no CRS: areas are in pixels"]
-    if grid.gsd_m is None:
-        return ["the CRS of the scenes has no place on the Earth: areas are in pixels"]
-    return []
-
-
-def _sha256(path: str | Path) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

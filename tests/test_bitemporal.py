@@ -377,7 +377,8 @@ def test_the_least_change_is_that_of_the_best_coupling(tmp_path: Path) -> None:
     sums = np.array([np.kron(np.eye(3)[k], np.ones(3)) for k in range(3)]
                     + [np.kron(np.ones(3), np.eye(3)[k]) for k in range(3)])  # fmt: skip
     for pixel in range(12):
-        one, other = (each[:, 0, pixel] / each[:, 0, pixel].sum() for each in (before, after))
+        squares = (each[:, 0, pixel] ** 2 for each in (before, after))
+        one, other = (each / each.sum() for each in squares)
         best = scipy.optimize.linprog(cost, A_eq=sums, b_eq=np.concatenate((one, other)))
         assert found.probability[0, pixel] == pytest.approx(100 * best.fun, abs=0.51)
 
@@ -386,13 +387,13 @@ def test_from_and_to_are_what_was_lost_and_gained(tmp_path: Path) -> None:
     before = np.array([80, 15, 5, 80, 10, 10, 100, 0, 0]).reshape(3, 3).T[:, None]
     after = np.array([10, 15, 75, 80, 10, 10, 0, 100, 0]).reshape(3, 3).T[:, None]
     found = compared(tmp_path, before, after)
-    assert found.probability.tolist() == [[70, 0, 100]]
+    assert found.probability.tolist() == [[95, 0, 100]]  # 1 - (0.017 + 0.034 + 0.004)
     assert (found.before[0, 0], found.after[0, 0]) == (0, 2)
     assert (found.before[0, 2], found.after[0, 2]) == (0, 1)
     assert found.stable[0, 1] == 0
     assert found.core.tolist() == [[True, False, True]]
     only = compared(tmp_path, before, after, after=["c1"])
-    assert only.probability.tolist() == [[0, 0, 100]]
+    assert only.rim.tolist() == [[False, False, True]]
     with pytest.raises(InputError, match="itself"):
         compared(tmp_path, before, after, before=["c1"], after=[1])
     with pytest.raises(InputError, match="no class"):

@@ -9,6 +9,10 @@ probability of change that both allow, the total variation distance
 
 which is 0 for equal probabilities and 1 for certain ones of different classes (the maximal
 coupling: Lindvall 2002). What each class has lost and gained in it says from what to what.
+
+Models that learned from doubtful labels are soft: where all agree that there are trees, they may
+say 0.4 trees and a little of everything. So p is not the model's own probability but p^2 / sum p^2,
+that of the class on which two who label independently agree.
 """
 
 from __future__ import annotations
@@ -84,13 +88,13 @@ class SemanticFindings:
     def strips(self) -> Iterator[Differences]:
         """See Findings."""
         for window, (probability, stable, before, after) in self.draft.strips():
-            known = probability != NODATA
+            known = (probability != NODATA) & (before != after)
             rim, core = known & (probability >= RIM), known & (probability >= CORE)
             yield Differences(window, probability, rim, core, stable, before, after)
 
     def facts(self) -> dict[str, Any]:
         """What the summary says of it."""
-        statistic = "least probability of change: 1 - sum of min(before, after)"
+        statistic = "least probability of change: 1 - sum min(p, q) of squared, renormalized scores"
         return {"statistic": statistic, "rim": RIM / PERCENT, "core": CORE / PERCENT}
 
 
@@ -126,28 +130,24 @@ def _scores(strip: Strip, rows: slice) -> Codes:
 
 
 def _compared(earlier: Codes, later: Codes, legend: Legend, wanted: WantedTransitions) -> Codes:
-    """(4, H, W): probability of change in percent, and the codes of Differences."""
+    """(4, H, W): probability of change in percent, and the codes of Differences.
+
+    Where the transition is not wanted, the class that was and the one that is are the stable one.
+    """
     valid = (earlier[0] != NODATA) & (later[0] != NODATA)
     p, q = _probabilities(earlier), _probabilities(later)
     common = np.minimum(p, q)
-    lost, gained = p - common, q - common
-    change = np.maximum(gained.sum(axis=0), np.float32(1e-6))
-    before, after = list(wanted.before), list(wanted.after)
-    wanted_change = lost[before].sum(axis=0) * gained[after].sum(axis=0) / change
-    percent = np.rint(np.clip(wanted_change, 0, 1) * PERCENT).astype(np.uint8)
+    stable = common.argmax(axis=0)
+    before, after = (p - common).argmax(axis=0), (q - common).argmax(axis=0)
+    percent = np.rint(np.clip(1 - common.sum(axis=0), 0, 1) * PERCENT)
+    counts = np.isin(before, wanted.before) & np.isin(after, wanted.after)
+    places = (stable, np.where(counts, before, stable), np.where(counts, after, stable))
     codes = np.array(legend.codes, np.uint8)
-    planes = np.stack(
-        (
-            percent,
-            codes[common.argmax(axis=0)],
-            codes[before][lost[before].argmax(axis=0)],
-            codes[after][gained[after].argmax(axis=0)],
-        )
-    )
+    planes = np.stack((percent.astype(np.uint8), *(codes[each] for each in places)))
     return np.where(valid, planes, np.uint8(NODATA))
 
 
 def _probabilities(percent: Codes) -> Floats:
-    """Whole percents, which rounding keeps from adding up to 100, as shares that add up to 1."""
-    shares = percent.astype(np.float32)
-    return np.asarray(shares / np.maximum(shares.sum(axis=0), np.float32(1)))
+    """That two independent labels are of each class, given that they are of the same."""
+    squares = np.square(percent.astype(np.float32))
+    return np.asarray(squares / np.maximum(squares.sum(axis=0), np.float32(1)))

@@ -159,6 +159,7 @@ def _profile(grid: Grid, count: int) -> dict[str, Any]:
         # no georeference at all is said by leaving the transform out
         "transform": None if grid.transform == Affine.identity() else grid.transform,
         "interleave": "band",
+        "photometric": "MINISBLACK",  # or GDAL takes three bands for red, green and blue
         "BIGTIFF": "IF_SAFER",
     }
 
