@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from geoseg.accuracy.matrix import ErrorMatrix
     from geoseg.assessment import Assessment, assess_accuracy
     from geoseg.bands import match_bands
+    from geoseg.change_detection import Change, change
     from geoseg.errors import (
         BandError,
         GeosegError,
         GridError,
         InputError,
+        JobError,
         LegendError,
         ModelError,
         OutputError,
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     )
     from geoseg.evaluation import Evaluation, evaluate
     from geoseg.grid import Grid, Window
+    from geoseg.jobs.job_file import Job, load_job
+    from geoseg.jobs.run import JobRun, run_job
+    from geoseg.jobs.status import job_status
     from geoseg.learning import Training, train
     from geoseg.legend import Legend, LegendClass
     from geoseg.model.bundle import Bundle, list_models, load_bundle, save_bundle
@@ -48,11 +53,13 @@ _HOMES = {
     "geoseg.accuracy.matrix": ("ErrorMatrix",),
     "geoseg.assessment": ("Assessment", "assess_accuracy"),
     "geoseg.bands": ("match_bands",),
+    "geoseg.change_detection": ("Change", "change"),
     "geoseg.errors": (
         "BandError",
         "GeosegError",
         "GridError",
         "InputError",
+        "JobError",
         "LegendError",
         "ModelError",
         "OutputError",
@@ -62,6 +69,9 @@ _HOMES = {
     "geoseg.evaluation": ("Evaluation", "evaluate"),
     "geoseg.grid": ("Grid", "Window"),
     "geoseg.learning": ("Training", "train"),
+    "geoseg.jobs.job_file": ("Job", "load_job"),
+    "geoseg.jobs.run": ("JobRun", "run_job"),
+    "geoseg.jobs.status": ("job_status",),
     "geoseg.legend": ("Legend", "LegendClass"),
     "geoseg.model.bundle": ("Bundle", "list_models", "load_bundle", "save_bundle"),
     "geoseg.model.card": ("Card", "make_card"),
@@ -79,6 +89,7 @@ __all__ = [
     "BandError",
     "Bundle",
     "Card",
+    "Change",
     "Chip",
     "ErrorMatrix",
     "Evaluation",
@@ -86,6 +97,9 @@ __all__ = [
     "Grid",
     "GridError",
     "InputError",
+    "Job",
+    "JobError",
+    "JobRun",
     "Legend",
     "LegendClass",
     "LegendError",
@@ -102,17 +116,21 @@ __all__ = [
     "Vectorization",
     "Window",
     "assess_accuracy",
+    "change",
     "estimate",
     "estimate_strata",
     "evaluate",
+    "job_status",
     "list_models",
     "load_bundle",
+    "load_job",
     "load_model",
     "make_card",
     "match_bands",
     "open_scene",
     "predict",
     "read_recipe",
+    "run_job",
     "sample",
     "save_bundle",
     "train",

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 
 from geoseg.errors import BandError
 
-__all__ = ["COMMON_NAMES", "SENSORS", "BandMatch", "match_bands", "parse_bands", "sensor_named"]
+__all__ = [
+    "COMMON_NAMES",
+    "SENSORS",
+    "BandMatch",
+    "band_names",
+    "find_bands",
+    "match_bands",
+    "parse_bands",
+    "sensor_named",
+]
 
 COMMON_NAMES: Mapping[str, float] = {
     "coastal": 0.443,
@@ -200,23 +209,15 @@ def match_bands(
     Raises:
         BandError: naming what was found, what was wanted and the option that settles it.
     """
-    assumed: list[str] = []
-    if told is not None:
-        found = dict(told)
-        for name, number in found.items():
-            if name not in COMMON_NAMES:
-                raise BandError(f"--bands: {name!r} is none of {', '.join(COMMON_NAMES)}")
-            if not 1 <= number <= count:
-                raise BandError(f"--bands: {name}={number}, but the scene has {count} bands")
-    else:
-        found = _named(descriptions, sensor)
-        if not found:
-            found = _by_wavelength(wavelengths_um)
-        if not found and sensor is not None:
-            found = _by_order(sensor, count)
-            assumed.append(f"bands taken in {sensor}'s customary order: {' '.join(found)}")
-        if not found:
-            found = {c: i for i, c in enumerate(colours, 1) if c is not None and c in COMMON_NAMES}
+    found, remarks = find_bands(
+        count=count,
+        descriptions=descriptions,
+        colours=colours,
+        wavelengths_um=wavelengths_um,
+        told=told,
+        sensor=sensor,
+    )
+    assumed = list(remarks)
     indexes = []
     for name in wanted:
         stand_in = INTERCHANGEABLE.get(name, name)
@@ -228,6 +229,39 @@ def match_bands(
     if len(indexes) < len(wanted):
         raise BandError(_missing(wanted, found, count))
     return BandMatch(tuple(indexes), tuple(wanted), tuple(assumed), frozenset(found.values()))
+
+
+def find_bands(
+    *,
+    count: int,
+    descriptions: Sequence[str | None] = (),
+    colours: Sequence[str | None] = (),
+    wavelengths_um: Sequence[float | None] = (),
+    told: Mapping[str, int] | None = None,
+    sensor: str | None = None,
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """All bands of a scene that have a common name, by the rules and arguments of `match_bands`.
+
+    Returns:
+        1-based band numbers by common name, and what was assumed.
+
+    Raises:
+        BandError: as `match_bands`, but for bands that are missing.
+    """
+    if told is not None:
+        for name, number in told.items():
+            if name not in COMMON_NAMES:
+                raise BandError(f"--bands: {name!r} is none of {', '.join(COMMON_NAMES)}")
+            if not 1 <= number <= count:
+                raise BandError(f"--bands: {name}={number}, but the scene has {count} bands")
+        return dict(told), ()
+    found = band_names(descriptions, wavelengths_um, sensor)
+    if not found and sensor is not None:
+        found = _by_order(sensor, count)
+        return found, (f"bands taken in {sensor}'s customary order: {' '.join(found)}",)
+    if not found:
+        found = {c: i for i, c in enumerate(colours, 1) if c is not None and c in COMMON_NAMES}
+    return found, ()
 
 
 def band_names(

@@ -1,8 +1,8 @@
 """The command line: parse, call one verb, print.
 
 Results go to standard output, everything else to standard error. Exit status: 0 done, 2 what was
-given cannot be used, 3 a result could not be written, 1 a bug. Verbs are imported when called,
-so that `geoseg --help` answers at once.
+given cannot be used, 3 a result could not be written, 1 a bug; `geoseg job run` has its own.
+Verbs are imported when called, so that `geoseg --help` answers at once.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import click
 
 from geoseg import printing
 from geoseg.errors import GeosegError, InputError
+from geoseg.job_commands import job
 
 STANDARD_ERROR = 2
 INTERRUPTED = 130
@@ -81,6 +82,9 @@ def _libraries_quiet() -> Iterator[None]:
 @click.version_option(package_name="geoseg")
 def cli() -> None:
     """Satellite and aerial scenes in, maps out."""
+
+
+cli.add_command(job)
 
 
 @cli.command()
@@ -179,6 +183,80 @@ def predict(
         elif not quiet:
             printing.print_prediction(prediction)
     return 1 if 1 in failures else max(failures, default=0)
+
+
+@cli.command()
+@click.argument("before", metavar="BEFORE")
+@click.argument("after", metavar="AFTER")
+@click.option("-o", "--output", default=".", metavar="DIR", help="Folder for the results.")
+@click.option("--name", default="change", show_default=True, help="What their names begin with.")
+@click.option(
+    "--method",
+    type=click.Choice(["model", "irmad", "cva"]),
+    default="model",
+    show_default=True,
+    help="Compare a model's classes, or without a model the values themselves.",
+)
+@click.option(
+    "-m",
+    "--model",
+    default="landcover",
+    show_default=True,
+    metavar="MODEL",
+    help="An installed model's name, or the path of a bundle.",
+)
+@click.option("--from", "from_classes", metavar="NAME,...", help="Only change from these classes.")
+@click.option("--to", "to_classes", metavar="NAME,...", help="Only change to these classes.")
+@click.option("--before-date", metavar="DATE", help="YYYY-MM-DD. Default: what the file says.")
+@click.option("--after-date", metavar="DATE", help="See --before-date.")
+@click.option(
+    "--min-area", metavar="AREA", help="Smaller patches go to a neighbour: 5000 (m2), 9px, 0.5ha."
+)
+@click.option("--area", metavar="FILE", help="Polygons to confine the comparison to.")
+@click.option("--coregister", is_flag=True, help="Correct the shift between the scenes.")
+@click.option("--force", is_flag=True, help="Go on where the scenes are shifted by over 3 px.")
+@click.option("--bands", metavar="NAME=N,...", help="Which band is which: red=3,green=2,...")
+@click.option("--sensor", metavar="NAME", help="Whose band names or band order the scenes use.")
+@click.option("--scale", type=float, help="Reflectance = stored value x SCALE + OFFSET.")
+@click.option("--offset", type=float, help="See --scale.")
+@click.option("--nodata", type=float, help="The stored value that stands for no data.")
+@click.option(
+    "--gsd",
+    type=float,
+    metavar="METRES",
+    help="Compare at this ground sample distance; 0: as the scenes are.",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(["auto", "openvino", "torch"]),
+    default="auto",
+    show_default=True,
+    help="What computes the model.",
+)
+@click.option("--max-pixels", type=int, help="Refuse scenes with more pixels.")
+@click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
+def change(
+    before: str,
+    after: str,
+    max_pixels: int | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Map what changed between two scenes: where, from what to what, how much."""
+    from geoseg.change_detection import change as map_change
+
+    if max_pixels is not None:
+        options["max_pixels"] = max_pixels
+    with _progress(Path(after).name, show=not (quiet or as_json)) as progress:
+        made = map_change(before, after, progress=progress, **options)
+    if as_json:
+        files = {what: str(path) for what, path in made.files.items()}
+        click.echo(json.dumps({**made.summary, "files": files}))
+    elif not quiet:
+        printing.print_change(made)
 
 
 @cli.command()

@@ -8,7 +8,8 @@
     │   ├── LegendError                  codes, names or colours make no sense
     │   ├── ModelError                   a bundle is missing, damaged or does not fit its card
     │   └── TrainingError                a training cannot go on; its best network is kept
-    └── OutputError (OSError)            exit status 3: a result could not be written
+    ├── OutputError (OSError)            exit status 3: a result could not be written
+    └── JobError (RuntimeError)          exit status 1: an unattended job cannot go on
 
 A message says what was found, where, and what to do about it, in one line.
 Anything else that escapes is a bug: exit status 1, with a traceback.
@@ -21,6 +22,7 @@ __all__ = [
     "GeosegError",
     "GridError",
     "InputError",
+    "JobError",
     "LegendError",
     "ModelError",
     "OutputError",
@@ -69,3 +71,7 @@ class OutputError(GeosegError, OSError):
     """A result could not be written; nothing is left under its final name."""
 
     exit_status = 3
+
+
+class JobError(GeosegError, RuntimeError):
+    """An unattended job cannot go on: its ledger or its catalogue does not answer."""

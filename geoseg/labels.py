@@ -18,7 +18,8 @@ from geoseg.grid import Grid, Window
 from geoseg.legend import NO_CLASS, NODATA, Legend
 from geoseg.raster.classes import ClassRaster
 from geoseg.vector.class_polygons import ClassPolygons
-from geoseg.vector.samples import OPENERS, read_samples
+from geoseg.vector.opening import OPENERS
+from geoseg.vector.samples import read_samples
 
 __all__ = ["LabelledScene", "Labels", "Paths", "find_files", "open_labels", "pair_up"]
 

@@ -13,12 +13,13 @@ import numpy as np
 import rasterio
 
 from geoseg.errors import InputError, SceneError
+from geoseg.grid import Grid
 from geoseg.map_files import MapFiles, Products, provenance
 from geoseg.model.bundle import DEFAULT_MODEL
 from geoseg.model.card import Card
 from geoseg.model.runtime import Array, Model, RuntimeName, load_model
 from geoseg.outputs import staged
-from geoseg.raster.align import ResampledScene
+from geoseg.raster.align import onto_grid
 from geoseg.raster.chips import ChipPlan, PlannedChip, read_ahead
 from geoseg.raster.scene import Chip, Reading, Scene, open_scene
 from geoseg.raster.source import MAX_PIXELS
@@ -33,7 +34,8 @@ __all__ = [
     "Prediction",
     "Progress",
     "Tiling",
-    "onto_gsd",
+    "at_gsd",
+    "fitting_grid",
     "predict",
     "predict_strips",
 ]
@@ -187,7 +189,8 @@ def predict(
         reading=Reading(bands, sensor, scale, offset, nodata, max_pixels),
     )
     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES), opening as opened:
-        fitted = onto_gsd(opened, loaded.card, gsd, max_pixels)
+        fitting = fitting_grid(opened.grid, opened.name, loaded.card, gsd, max_pixels)
+        fitted = onto_grid(opened, fitting)
         if not isinstance(scene, str | Path):
             return _predict_array(fitted, loaded, tiling, scene)
         products = Products(scores, confidence, polygons, preview)
@@ -257,30 +260,47 @@ def _score(
         yield ScoredChip(planned, None, chip.valid)
 
 
-def onto_gsd(scene: Scene, card: Card, gsd: float | None, max_pixels: int) -> Scene:
-    """The scene at the ground sample distance asked for, or at one that the model knows."""
-    if gsd == 0 or (gsd is None and card.gsd_m is None):
-        return scene
-    if gsd is not None and not 0 < gsd < math.inf:
-        raise InputError(f"--gsd {gsd:g} makes no sense; give metres, or 0 for the scene's own")
-    own = scene.grid.gsd_m
-    if own is None:
-        if gsd is None:
-            return scene
-        raise SceneError(f"the gsd of {scene.name} is not known: it cannot be read at {gsd:g} m")
-    if gsd is None and card.gsd_m is not None:
+def fitting_grid(grid: Grid, name: str, card: Card, gsd: float | None, max_pixels: int) -> Grid:
+    """The grid at the ground sample distance asked for, or at one that the model knows.
+
+    Args:
+        grid: the scene's.
+        name: what to call the scene.
+        card: the model's.
+        gsd: metres, 0 for the grid as it is; None: the nearest end of the model's range.
+        max_pixels: grids with more pixels are refused.
+
+    Raises:
+        InputError: if that makes no sense, or needs a gsd that is not known.
+    """
+    if gsd is None and card.gsd_m is not None and grid.gsd_m is not None:
         finest, coarsest = card.gsd_m
-        if finest / GSD_TOLERANCE <= own <= coarsest * GSD_TOLERANCE:
-            return scene
-        gsd = finest if own < finest else coarsest
-    factor = (gsd or own) / own
-    height, width = (size / factor for size in scene.grid.shape)
+        if finest / GSD_TOLERANCE <= grid.gsd_m <= coarsest * GSD_TOLERANCE:
+            return grid
+        gsd = finest if grid.gsd_m < finest else coarsest
+    return at_gsd(grid, name, gsd, max_pixels)
+
+
+def at_gsd(grid: Grid, name: str, gsd: float | None, max_pixels: int) -> Grid:
+    """The grid at a ground sample distance in metres; as it is for 0 and None.
+
+    Raises:
+        InputError: if that makes no sense, or the grid's own gsd is not known.
+    """
+    if gsd is None or gsd == 0:
+        return grid
+    if not 0 < gsd < math.inf:
+        raise InputError(f"--gsd {gsd:g} makes no sense; give metres, or 0 for the scene's own")
+    if grid.gsd_m is None:
+        raise SceneError(f"the gsd of {name} is not known: it cannot be read at {gsd:g} m")
+    factor = gsd / grid.gsd_m
+    height, width = (size / factor for size in grid.shape)
     if height * width > max_pixels or max(height, width) < 1:
         raise InputError(
-            f"{scene.name} at {gsd:g} m would have {height:.3g} x {width:.3g} pixels; "
+            f"{name} at {gsd:g} m would have {height:.3g} x {width:.3g} pixels; "
             "choose another --gsd"
         )
-    return ResampledScene(scene, scene.grid.rescale(factor))
+    return grid.rescale(factor)
 
 
 def _predict_files(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from geoseg.accuracy.estimate import Estimate
     from geoseg.accuracy.judgement import Judgement
     from geoseg.accuracy.score import Score
+    from geoseg.change_detection import Change
+    from geoseg.jobs.status import JobStatus, SceneState
     from geoseg.model.bundle import Bundle
     from geoseg.prediction import Prediction
     from geoseg.raster.source import Header
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "card_facts",
+    "print_change",
     "print_design",
     "print_evaluation",
+    "print_job_status",
     "print_judgement",
     "print_model",
     "print_prediction",
@@ -66,6 +70,31 @@ def print_prediction(prediction: Prediction) -> None:
             click.echo(f"  {path}")
 
 
+def print_change(change: Change) -> None:
+    """A finished change map: how much changed from what to what, where the files are."""
+    summary = change.summary
+    seconds = sum(summary["seconds"].values())
+    click.echo(
+        f"{summary['before']} -> {summary['after']}: {summary['changed_share']:.2%} of "
+        f"{summary['valid_pixels']:,} pixels changed, {summary['polygons']:,} polygons, "
+        f"by {summary['method']} in {seconds:.1f} s"
+    )
+    for warning in summary["warnings"]:
+        click.echo(f"  warning: {warning}", err=True)
+    for assumed in summary["assumed"]:
+        click.echo(f"  assumed: {assumed}", err=True)
+    changed = {"from": "changed", "to": "", "pixels": summary["changed_pixels"],
+               "area_ha": summary["changed_area_ha"]}  # fmt: skip
+    for each in summary["transitions"] or [changed]:
+        what = f"{each['from']} -> {each['to']}" if each["to"] else each["from"]
+        area = each["area_ha"]
+        amount = f"{each['pixels']:>12,} px" if area is None else f"{area:>12,.1f} ha"
+        click.echo(f"  {what:<32}{amount}")
+    for path in change.files.values():
+        if not path.name.endswith(".aux.xml"):
+            click.echo(f"  {path}")
+
+
 def print_design(design: Design) -> None:
     """A drawn sample, stratum by stratum."""
     click.echo(f"{design.map_name}: {design.samples} samples, {design.kind}, seed {design.seed}")
@@ -74,6 +103,32 @@ def print_design(design: Design) -> None:
     for stratum, weight in zip(design.strata, design.weights, strict=True):
         click.echo(f"  {stratum.name:<20}{stratum.samples:>7} of {stratum.pixels:>12,} px"
                    f"{weight:>9.1%}")  # fmt: skip
+
+
+def print_job_status(status: JobStatus) -> None:
+    """A job's scenes in the order of time, and how many there are of each kind."""
+    rows = [JOB_HEADS, *map(_job_row, status.scenes)]
+    wide = [max(len(row[i]) for row in rows) for i in range(len(JOB_HEADS))]
+    for row in rows:
+        click.echo("  ".join(f"{cell:<{w}}" for cell, w in zip(row, wide, strict=True)).rstrip())
+    told = ", ".join(f"{count} {kind}" for kind, count in status.counts.items())
+    click.echo(f"{status.job}: {told or 'no scene yet'}; ledger {status.ledger}", err=True)
+
+
+JOB_HEADS = ("date", "scene", "no data", "status", "since", "changed, ha", "alert", "reason")
+
+
+def _job_row(scene: SceneState) -> tuple[str, ...]:
+    return (
+        scene.date,
+        scene.scene,
+        "" if scene.invalid_share is None else f"{scene.invalid_share:.1%}",
+        scene.status.replace("_", " "),
+        scene.before_date or "",
+        "" if scene.changed_area_ha is None else f"{scene.changed_area_ha:,.2f}",
+        (scene.webhook or "yes") if scene.alert else "",
+        scene.reason or "",
+    )
 
 
 def print_judgement(judgement: Judgement) -> None:
@@ -89,7 +144,7 @@ def print_judgement(judgement: Judgement) -> None:
     shown, heads = 3, ("user's", "producer's", f"area, {unit}")
     if judgement.kind == "agreement":  # neither accuracies nor areas
         shown, heads = 2, ("of mapped", "of labelled", "")
-    rows = {"": heads}
+    rows: dict[str, tuple[str, ...]] = {"": heads}
     for each in figures.classes:
         figures_of = ((each.users, 100), (each.producers, 100), (each.area, 1))
         rows[each.name] = tuple(_spread(figure, scale, errors) for figure, scale in figures_of)

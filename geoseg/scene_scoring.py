@@ -18,7 +18,8 @@ from geoseg.errors import InputError, SceneError
 from geoseg.labels import LabelledScene, Labels, open_labels
 from geoseg.legend import NODATA, Legend
 from geoseg.model.runtime import Model
-from geoseg.prediction import GDAL_CACHE_BYTES, Progress, onto_gsd, predict_strips
+from geoseg.prediction import GDAL_CACHE_BYTES, Progress, fitting_grid, predict_strips
+from geoseg.raster.align import onto_grid
 from geoseg.raster.scene import Reading, Scene, open_scene
 from geoseg.raster.stitch import Strip
 from geoseg.raster.worst_chips import ChipRanking
@@ -72,7 +73,8 @@ def score_scene(
         reading=how.reading,
     )
     with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES), opening as opened:
-        scene = onto_gsd(opened, card, how.gsd, how.reading.max_pixels)
+        grid = fitting_grid(opened.grid, opened.name, card, how.gsd, how.reading.max_pixels)
+        scene = onto_grid(opened, grid)
         labelling = open_labels(
             pair.labels,
             scene.grid,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -18,20 +17,18 @@ from geoseg.outputs import staged
 from geoseg.raster.classes import ClassRaster, ConfidenceRaster, read_strips
 from geoseg.raster.geotiff import MapWriter
 from geoseg.raster.source import MAX_PIXELS
+from geoseg.vector.database_address import is_database_url
 from geoseg.vector.layers import layer_file_names, write_layer
 from geoseg.vector.polygons import ClassStrip, Generalization, PolygonBatch, trace_polygons
-from geoseg.vector.postgis import DatabaseTable, is_database_url, write_table
+from geoseg.vector.postgis import DatabaseTable, write_table
 from geoseg.vector.sieve import MinArea, plan_sieve
-from geoseg.vector.tables import PolygonTable
+from geoseg.vector.tables import ClassAttributes, PolygonTable
 
 __all__ = ["MapPolygons", "Vectorization", "vectorize"]
 
 BLOCK_CACHE_MB = 64
 """GDAL keeps blocks that it has read, by default in a twentieth of all memory; strips are read
 once. Only counts where no raster was opened before in the same process."""
-
-AREA = re.compile(r"(?P<amount>[0-9.]+(?:e[0-9]+)?)\s*(?P<unit>m2|ha|km2|px|)", re.IGNORECASE)
-SQUARE_METRES = {"": 1.0, "m2": 1.0, "ha": 1e4, "km2": 1e6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,7 @@ def vectorize(
         OutputError: if the polygons cannot be written; nothing is left then.
     """
     generalization = _generalization(simplify, smooth)
-    minimum = None if min_area is None else _min_area(min_area)
+    minimum = None if min_area is None else MinArea.parse(min_area)
     if sieve is not None and minimum is None:
         raise InputError("--sieve writes what --min-area leaves; say how much that is")
     source = Path(raster)
@@ -166,7 +163,7 @@ class MapPolygons:
             OutputError: when the file cannot be written in full.
         """
         with self._table() as table:
-            return write_layer(path, table, self._meanings, self._raster.grid.crs, layer=layer)
+            return write_layer(path, table, self._raster.grid.crs, layer=layer)
 
     def write_table(self, target: DatabaseTable, overwrite: bool) -> int:
         """Write them into a new table of a database; return how many there are.
@@ -184,7 +181,7 @@ class MapPolygons:
         with self._opened_confidence() as confidence:
             yield PolygonTable(
                 self._batches(confidence),
-                self._meanings,
+                ClassAttributes(self._meanings),
                 in_metres=self._raster.grid.gsd_m is not None,
                 with_confidence=confidence is not None,
             )
@@ -256,18 +253,6 @@ def _generalization(simplify: float | None, smooth: bool) -> Generalization:
     if smooth:
         raise InputError("--smooth rounds the default line off; leave --simplify away")
     return Generalization("outline") if simplify == 0 else Generalization("middles", simplify)
-
-
-def _min_area(text: str | float) -> MinArea:
-    found = AREA.fullmatch(str(text).strip())
-    try:
-        amount = float(found["amount"]) if found else math.nan
-    except ValueError:
-        amount = math.nan
-    if found is None or not 0 < amount < math.inf:
-        raise InputError(f"--min-area {text} is no area; give 5000 (m2), 0.5ha or 9px")
-    unit = found["unit"].lower()
-    return MinArea(amount, True) if unit == "px" else MinArea(amount * SQUARE_METRES[unit], False)
 
 
 def _stem(raster: Path) -> str:

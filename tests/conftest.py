@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -100,3 +101,12 @@ def write_scene(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def database() -> str:
+    """The address of a real PostGIS."""
+    url = os.environ.get("GEOSEG_TEST_POSTGIS")
+    if not url:
+        pytest.skip("no PostGIS: GEOSEG_TEST_POSTGIS is not set; .ci/postgis starts one")
+    return url

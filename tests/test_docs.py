@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -57,12 +58,20 @@ def test_every_page_that_should_has_something_to_run() -> None:
     assert {"README", "index", "predict", "models", "info", "bundle"} <= runnable
 
 
+def test_every_key_of_a_job_has_its_place() -> None:
+    from geoseg.jobs.job_file import job_schema
+
+    page = (ROOT / "docs/pages/job.md").read_text(encoding="utf-8")
+    assert [key for key in job_schema()["properties"] if f"`{key}`" not in page] == []
+
+
 def test_every_verb_and_option_has_its_place() -> None:
     from geoseg.cli import cli
 
     for name, command in cli.commands.items():
         page = (ROOT / f"docs/pages/{PAGE_OF.get(name, name)}.md").read_text(encoding="utf-8")
-        for parameter in command.params:
+        below = list(command.commands.values()) if isinstance(command, click.Group) else []
+        for parameter in (each for one in (command, *below) for each in one.params):
             if parameter.param_type_name == "option":
                 assert f"`{parameter.opts[-1]}" in page, f"{name}.md lacks {parameter.opts[-1]}"
 

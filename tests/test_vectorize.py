@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -270,14 +269,6 @@ def test_the_command(classes: Path, tmp_path: Path) -> None:
     assert unreachable.returncode == 3
     assert unreachable.stderr.count("\n") == 1
     assert "secret" not in unreachable.stderr
-
-
-@pytest.fixture
-def database() -> str:
-    url = os.environ.get("GEOSEG_TEST_POSTGIS")
-    if not url:
-        pytest.skip("no PostGIS: GEOSEG_TEST_POSTGIS is not set; .ci/postgis starts one")
-    return url
 
 
 def test_postgis(classes: Path, tmp_path: Path, database: str) -> None:

@@ -190,7 +190,8 @@ class TorchRuntime:
         """See Runtime."""
         import torch
 
-        with torch.inference_mode():
-            for chip in chips:
+        for chip in chips:
+            with torch.inference_mode():  # not around the yield: two streams may take turns
                 batch = torch.from_numpy(np.ascontiguousarray(chip))[None].to(self._device)
-                yield self._network(batch)[0].cpu().numpy()
+                scores = self._network(batch)[0].cpu().numpy()
+            yield scores

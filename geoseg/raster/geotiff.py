@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -42,10 +42,11 @@ class MapWriter:
         grid: where the pixels lie.
         descriptions: the name of each band, which also says how many there are.
         tags: written into the file's metadata.
-        legend: give the single band the legend's colours; overviews then take the commonest
-            class, else the mean.
-        scale: physical value = stored value * scale.
+        legend: give the single band the legend's colours.
+        scale: physical value = stored value * scale; one for all bands, or one a band.
         like: take type, nodata, colours and tags from this class raster instead.
+        overviews: how they are made; by default the commonest class with a legend or `like`,
+            else the mean.
 
     Raises:
         OutputError: when the file cannot be written in full.
@@ -59,13 +60,14 @@ class MapWriter:
         *,
         tags: Mapping[str, str],
         legend: Legend | None = None,
-        scale: float | None = None,
+        scale: float | Sequence[float] | None = None,
         like: ClassRaster | None = None,
+        overviews: Literal["MODE", "AVERAGE"] | None = None,
     ) -> None:
         self._path = path
         self._grid = grid
         self._strips = path.with_name(f"{path.name}.strips")
-        self._overviews: Literal["MODE", "AVERAGE"] = "MODE" if legend or like else "AVERAGE"
+        self._overviews = overviews or ("MODE" if legend or like else "AVERAGE")
         self._checksums = [0] * len(descriptions)
         with _writing(path):
             profile = _profile(grid, len(descriptions))
@@ -127,17 +129,18 @@ class MapWriter:
         self._strips.unlink(missing_ok=True)
 
 
-def write_category_names(raster: Path, legend: Legend) -> Path:
-    """Write class names beside a raster, where GDAL looks for them; return that file.
+def write_category_names(raster: Path, legend: Legend, bands: Sequence[int] = (1,)) -> Path:
+    """Write the class names of some bands beside a raster, where GDAL looks for them.
 
     GeoTIFF has no place for them: GDAL keeps them in a sidecar, NAME.tif.aux.xml.
     """
     names = {each.code: each.name for each in legend}
     root = ElementTree.Element("PAMDataset")
-    band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
-    categories = ElementTree.SubElement(band, "CategoryNames")
-    for code in range(max(names) + 1):
-        ElementTree.SubElement(categories, "Category").text = names.get(code, "")
+    for number in bands:
+        band = ElementTree.SubElement(root, "PAMRasterBand", band=str(number))
+        categories = ElementTree.SubElement(band, "CategoryNames")
+        for code in range(max(names) + 1):
+            ElementTree.SubElement(categories, "Category").text = names.get(code, "")
     ElementTree.indent(root)
     path = raster.with_name(f"{raster.name}.aux.xml")
     ElementTree.ElementTree(root).write(path, encoding="utf-8")
@@ -156,6 +159,7 @@ def _profile(grid: Grid, count: int) -> dict[str, Any]:
         # no georeference at all is said by leaving the transform out
         "transform": None if grid.transform == Affine.identity() else grid.transform,
         "interleave": "band",
+        "photometric": "MINISBLACK",  # or GDAL takes three bands for red, green and blue
         "BIGTIFF": "IF_SAFER",
     }
 
@@ -165,7 +169,7 @@ def _describe(
     descriptions: tuple[str, ...],
     tags: Mapping[str, str],
     legend: Legend | None,
-    scale: float | None,
+    scale: float | Sequence[float] | None,
 ) -> None:
     dataset.descriptions = descriptions
     dataset.update_tags(**tags)
@@ -174,7 +178,8 @@ def _describe(
         colours = {each.code: (*each.rgb, 255) for each in legend}
         dataset.write_colormap(1, {NODATA: (0, 0, 0, 0), UNCERTAIN: (128, 128, 128, 255)} | colours)
     if scale is not None:
-        dataset.scales = (scale,) * dataset.count
+        scales = (scale,) * dataset.count if isinstance(scale, float | int) else tuple(scale)
+        dataset.scales = scales
 
 
 @contextmanager

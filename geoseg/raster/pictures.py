@@ -10,7 +10,7 @@ from PIL import Image
 
 from geoseg.legend import NODATA, UNCERTAIN, Legend
 
-__all__ = ["map_picture", "scene_picture", "shown_bands"]
+__all__ = ["map_picture", "picture", "scene_picture", "shown_bands"]
 
 EMPTY, GREY = (235, 235, 235), (128, 128, 128)
 NATURAL = ("red", "green", "blue")
@@ -20,7 +20,7 @@ def shown_bands(bands: Sequence[str]) -> list[int]:
     """Places of red, green and blue among common names; of the first bands where one lacks."""
     if all(name in bands for name in NATURAL):
         return [bands.index(name) for name in NATURAL]
-    return list(range(len(bands)))[:3]
+    return list(range(len(bands)))[: 3 if len(bands) >= 3 else 1]
 
 
 def scene_picture(pixels: npt.NDArray[np.float32], known: npt.NDArray[np.bool_]) -> Image.Image:
@@ -36,7 +36,7 @@ def scene_picture(pixels: npt.NDArray[np.float32], known: npt.NDArray[np.bool_])
         return Image.new("RGB", known.shape[::-1], EMPTY)
     low, high = np.percentile(planes[:, known], (2, 98), axis=1)[..., None, None]
     light = np.clip((planes - low) / np.maximum(high - low, 1e-9), 0, 1) * 255
-    return _picture(np.where(known, light, np.array(EMPTY)[:, None, None]))
+    return picture(np.where(known, light, np.array(EMPTY)[:, None, None]))
 
 
 def map_picture(codes: npt.NDArray[np.uint8], legend: Legend) -> Image.Image:
@@ -45,8 +45,9 @@ def map_picture(codes: npt.NDArray[np.uint8], legend: Legend) -> Image.Image:
     colours[UNCERTAIN] = GREY
     for each in legend:
         colours[each.code] = each.rgb
-    return _picture(np.moveaxis(colours[codes], -1, 0))
+    return picture(np.moveaxis(colours[codes], -1, 0))
 
 
-def _picture(planes: npt.NDArray[np.floating | np.uint8]) -> Image.Image:
+def picture(planes: npt.NDArray[np.floating | np.uint8]) -> Image.Image:
+    """Red, green and blue (3, H, W), 0 to 255."""
     return Image.fromarray(np.ascontiguousarray(np.moveaxis(planes, 0, -1).astype(np.uint8)))

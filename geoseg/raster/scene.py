@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_che
 import numpy as np
 import numpy.typing as npt
 
-from geoseg.bands import match_bands, parse_bands, sensor_named
+from geoseg.bands import BandMatch, match_bands, parse_bands, sensor_named
 from geoseg.errors import InputError, SceneError
 from geoseg.grid import Grid, Window
 from geoseg.raster.source import MAX_PIXELS, Header, RasterSource, Source
@@ -95,6 +95,18 @@ class Reading:
     max_pixels: int = MAX_PIXELS
     """Scenes with more pixels are refused."""
 
+    def of_bands(self, header: Header) -> dict[str, Any]:
+        """What the file and the person say of a scene's bands: the arguments of `find_bands`."""
+        told = parse_bands(self.bands) if isinstance(self.bands, str) else self.bands
+        return {
+            "count": header.count,
+            "descriptions": header.descriptions,
+            "colours": header.colours,
+            "wavelengths_um": header.wavelengths_um,
+            "told": told,
+            "sensor": None if self.sensor is None else sensor_named(self.sensor),
+        }
+
 
 class SourceScene:
     """A scene read pixel for pixel from its source."""
@@ -112,6 +124,7 @@ class SourceScene:
         self._source = source
         self._numbers = tuple(numbers)
         self._scale, self._offset = (each[:, None, None] for each in scaling)
+        self._as_stored = bool((scaling[0] == 1).all() and (scaling[1] == 0).all())
         dtype = source.header.dtype
         self._nodata = [_as_stored(value, dtype) for value in nodata]
         self._alpha = alpha
@@ -132,11 +145,22 @@ class SourceScene:
         if inside is not None:
             place = inside.within(window)
             stored, known = self._read_inside(inside)
-            with np.errstate(over="ignore", invalid="ignore"):
-                values = stored.astype(np.float32) * self._scale + self._offset
-            valid[place] = known & np.isfinite(values).all(axis=0)
-            pixels[:, *place] = np.where(valid[place], values, 0)
+            values = self._in_units(stored)
+            if stored.dtype.kind == "f":
+                known &= np.isfinite(values).all(axis=0)
+            values[:, ~known] = 0
+            if inside == window:
+                return Chip(values, known, window)
+            valid[place], pixels[:, *place] = known, values
         return Chip(pixels, valid, window)
+
+    def _in_units(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = stored.astype(np.float32)
+            if not self._as_stored:
+                values *= self._scale
+                values += self._offset
+        return values
 
     def _read_inside(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         alpha = () if self._alpha is None else (self._alpha,)
@@ -157,7 +181,7 @@ class SourceScene:
 @contextmanager
 def open_scene(
     scene: SceneLike,
-    bands: Sequence[str],
+    bands: Sequence[str] | None,
     *,
     units: Units = "reflectance",
     stored_type: str | None = None,
@@ -167,7 +191,8 @@ def open_scene(
 
     Args:
         scene: a path, or an array that follows rioxarray's conventions.
-        bands: common names, in the order wanted.
+        bands: common names, in the order wanted; None: every band but alpha, in the scene's
+            order, called "band 1" and so on.
         units: what the numbers are to mean.
         stored_type: with units "stored", the data type that the model was trained on.
         reading: what a person says about the scene.
@@ -197,16 +222,7 @@ def open_scene(
             raise SceneError(
                 f"{header.name} holds palette colours, not measurements; give the scene itself"
             )
-        told = parse_bands(reading.bands) if isinstance(reading.bands, str) else reading.bands
-        match = match_bands(
-            bands,
-            count=header.count,
-            descriptions=header.descriptions,
-            colours=header.colours,
-            wavelengths_um=header.wavelengths_um,
-            told=told,
-            sensor=None if reading.sensor is None else sensor_named(reading.sensor),
-        )
+        match = _match(header, bands, reading)
         scale, offset, assumed = _scaling(header, match.indexes, units, stored_type, reading)
         nodata = [
             header.nodata[n - 1] if reading.nodata is None else reading.nodata
@@ -214,7 +230,7 @@ def open_scene(
         ]
         opened = SourceScene(
             source,
-            bands,
+            match.names,
             match.indexes,
             (scale, offset),
             nodata,
@@ -226,6 +242,14 @@ def open_scene(
         yield opened
     finally:
         source.close()
+
+
+def _match(header: Header, bands: Sequence[str] | None, reading: Reading) -> BandMatch:
+    if bands is None:
+        alpha = header.alpha(())
+        numbers = tuple(n for n in range(1, header.count + 1) if n != alpha)
+        return BandMatch(numbers, tuple(f"band {n}" for n in numbers), ())
+    return match_bands(bands, **reading.of_bands(header))
 
 
 def _scaling(

@@ -14,7 +14,6 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.crs import CRS
 
 from geoseg.errors import GeosegError, InputError, OutputError
-from geoseg.legend import Meanings
 from geoseg.vector.geoparquet import write_geoparquet
 from geoseg.vector.styles import add_layer_style, qgis_style
 from geoseg.vector.tables import GEOMETRY, PolygonTable
@@ -61,9 +60,7 @@ def layer_file_names(name: str, *, georeferenced: bool) -> list[str]:
     return [*(f"{path.stem}{part}" for part in parts), f"{path.stem}_fields.csv", name]
 
 
-def write_layer(
-    path: Path, table: PolygonTable, meanings: Meanings, crs: CRS | None, *, layer: str
-) -> int:
+def write_layer(path: Path, table: PolygonTable, crs: CRS | None, *, layer: str) -> int:
     """Write polygons as a new file in the format of its ending; return how many there are.
 
     Raises:
@@ -83,8 +80,7 @@ def write_layer(
             _write_with_gdal(path, table, crs, layer)
             found = pyogrio.read_info(path, layer=0, force_feature_count=True)["features"]
         if ending == ".gpkg":
-            codes = sorted({*meanings.names, *table.codes})
-            style = qgis_style(meanings, codes)
+            style = qgis_style(*table.attributes.drawn(table.codes))
             told = {"name": "classes", "description": "the colours of the legend"}
             add_layer_style(path, layer, GEOMETRY, style, **told)
     except (DataSourceError, DataLayerError, pa.ArrowException, RuntimeError, OSError,

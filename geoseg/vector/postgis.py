@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pyarrow as pa
 from rasterio.crs import CRS
 
 from geoseg.errors import InputError, OutputError
+from geoseg.vector.database_address import psycopg_module, split_address
 from geoseg.vector.tables import GEOMETRY, PolygonTable
 
-__all__ = ["DatabaseTable", "is_database_url", "write_table"]
+__all__ = ["DatabaseTable", "write_table"]
 
 TYPES = {pa.int32(): "integer", pa.utf8(): "text", pa.float64(): "double precision"}
 
@@ -39,27 +38,14 @@ class DatabaseTable:
     @classmethod
     def parse(cls, url: str, default_name: str) -> DatabaseTable:
         """Read postgresql://USER@HOST/DATABASE?table=SCHEMA.NAME; the table may be left out."""
-        try:
-            parts = urlsplit(url)
-            place = f"{parts.hostname or 'localhost'}{parts.path}"
-        except ValueError as error:
-            raise InputError("the address of the database makes no sense") from error
-        options = parse_qsl(parts.query, keep_blank_values=True)
-        tables = [value for key, value in options if key == "table"]
-        schema, _, name = (tables[-1] if tables else default_name).rpartition(".")
+        server, place, table = split_address(url, "table")
+        schema, _, name = (default_name if table is None else table).rpartition(".")
         if not name:
             raise InputError(f"no table is named in ?table= of the address of {place}")
-        rest = urlencode([(key, value) for key, value in options if key != "table"])
-        server = f"{parts.scheme}://{parts.netloc}{parts.path}"  # urlunsplit drops an empty host
-        return cls(f"{server}?{rest}" if rest else server, place, schema or "public", name)
+        return cls(server, place, schema or "public", name)
 
     def __str__(self) -> str:
         return f"table {self.schema}.{self.name} of {self.place}"
-
-
-def is_database_url(output: str) -> bool:
-    """Whether an output is a database's address and not a file."""
-    return output.startswith(("postgresql://", "postgres://"))
 
 
 def write_table(
@@ -71,7 +57,7 @@ def write_table(
         InputError: if the table exists and `overwrite` is False, or the CRS has no EPSG number.
         OutputError: if the database cannot be reached, lacks PostGIS, or refuses.
     """
-    psycopg = _psycopg()
+    psycopg = psycopg_module()
     srid = _srid(crs)
     try:
         with psycopg.connect(target.url, connect_timeout=10) as connection:
@@ -140,14 +126,3 @@ def _srid(crs: CRS | None) -> int:
             "the map's CRS has no EPSG number, by which PostGIS knows CRSs; write a file instead"
         )
     return int(epsg)
-
-
-def _psycopg() -> ModuleType:
-    try:
-        import psycopg
-        import psycopg.sql
-    except ImportError as error:
-        raise InputError(
-            "writing to PostGIS needs psycopg; install it with pip install 'geoseg[postgis]'"
-        ) from error
-    return psycopg

@@ -21,6 +21,7 @@ from rasterio.crs import CRS
 from geoseg.accuracy.design import Design
 from geoseg.errors import InputError, OutputError
 from geoseg.legend import UNCERTAIN
+from geoseg.vector.opening import check_format
 from geoseg.vector.sample_style import sample_style
 from geoseg.vector.styles import add_layer_style, register_table
 
@@ -31,16 +32,6 @@ DESIGN_TABLE = "geoseg_design"
 OWN_FIELDS = ("sample_id", "stratum", "row", "col")
 
 Ints: TypeAlias = npt.NDArray[np.int64]
-
-OPENERS = {
-    ".gpkg": b"SQLite format 3\x00",
-    ".shp": b"\x00\x00\x27\x0a",
-    ".fgb": b"fgb",
-    ".geojson": b"{",
-    ".json": b"{",
-}
-"""Formats that samples may come in, and what their files begin with: a file that says it is
-another, such as a description that reaches out to the network, is refused."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,7 +153,7 @@ def read_samples(
         InputError: if the file is missing, of another format, or has no field of that name.
     """
     path = Path(path)
-    _check_format(path)
+    check_format(path, "labelled samples")
     try:
         layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
         if not layers:
@@ -237,15 +228,3 @@ def _read_design(path: Path) -> Design | None:
             return None
         raise InputError(f"{path} cannot be read: {error}") from error
     return None if row is None else Design.from_json(str(row[0]))
-
-
-def _check_format(path: Path) -> None:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; give the file of the labelled samples")
-    opener = OPENERS.get(path.suffix.lower())
-    with path.open("rb") as file:
-        start = file.read(64)
-    if opener is None or not start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(opener):
-        raise InputError(
-            f"{path} is not one of the formats that geoseg reads samples from: {', '.join(OPENERS)}"
-        )

@@ -7,12 +7,16 @@ kept is a few numbers for each patch and each pair of neighbours, no pixels.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
+from geoseg.errors import InputError
 from geoseg.grid import Grid
 from geoseg.legend import NO_CLASS
 from geoseg.vector.borders import Borders, trace_borders
@@ -25,6 +29,9 @@ __all__ = ["MinArea", "Sieve", "plan_sieve"]
 
 Numbers = npt.NDArray[np.int64]
 
+AREA = re.compile(r"(?P<amount>[0-9.]+(?:e[0-9]+)?)\s*(?P<unit>m2|ha|km2|px|)", re.IGNORECASE)
+SQUARE_METRES = {"": 1.0, "m2": 1.0, "ha": 1e4, "km2": 1e6}
+
 
 @dataclass(frozen=True, slots=True)
 class MinArea:
@@ -34,6 +41,23 @@ class MinArea:
     """Square metres or pixels."""
     in_pixels: bool
     """Which of the two."""
+
+    @classmethod
+    def parse(cls, text: str | float) -> Self:
+        """Read 5000 (square metres), "0.5ha" or "9px".
+
+        Raises:
+            InputError: if it is none of that kind.
+        """
+        found = AREA.fullmatch(str(text).strip())
+        try:
+            amount = float(found["amount"]) if found else math.nan
+        except ValueError:
+            amount = math.nan
+        if found is None or not 0 < amount < math.inf:
+            raise InputError(f"--min-area {text} is no area; give 5000 (m2), 0.5ha or 9px")
+        unit = found["unit"].lower()
+        return cls(amount, True) if unit == "px" else cls(amount * SQUARE_METRES[unit], False)
 
 
 class Sieve:

@@ -8,8 +8,6 @@ from contextlib import closing
 from pathlib import Path
 from xml.etree import ElementTree
 
-from geoseg.legend import Meanings
-
 __all__ = ["add_layer_style", "qgis_style", "register_table"]
 
 TABLE = """
@@ -31,21 +29,25 @@ CREATE TABLE layer_styles (
 """
 
 
-def qgis_style(meanings: Meanings, codes: Iterable[int]) -> str:
-    """QGIS's own XML for polygons drawn by class, without outlines."""
+def qgis_style(field: str, values: Iterable[tuple[str, str]]) -> str:
+    """QGIS's own XML for polygons without outlines, drawn by the value of a text field.
+
+    Args:
+        field: its name.
+        values: each value and its colour, "#rrggbb".
+    """
     root = ElementTree.Element("qgis", version="3.28", styleCategories="Symbology")
     renderer = ElementTree.SubElement(
-        root, "renderer-v2", type="categorizedSymbol", attr="class", symbollevels="0"
+        root, "renderer-v2", type="categorizedSymbol", attr=field, symbollevels="0"
     )
     categories = ElementTree.SubElement(renderer, "categories")
     symbols = ElementTree.SubElement(renderer, "symbols")
-    for number, code in enumerate(codes):
-        name = meanings.name(code)
+    for number, (value, colour) in enumerate(values):
         ElementTree.SubElement(
             categories, "category",
-            symbol=str(number), value=name, label=name, type="string", render="true",
+            symbol=str(number), value=value, label=value, type="string", render="true",
         )  # fmt: skip
-        symbols.append(_fill(number, meanings.colour(code)))
+        symbols.append(_fill(number, colour))
     ElementTree.SubElement(root, "layerGeometryType").text = "2"
     doctype = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
     return doctype + ElementTree.tostring(root, encoding="unicode")

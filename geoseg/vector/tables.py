@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import pyarrow as pa
 from geoseg.legend import Meanings
 from geoseg.vector.polygons import PolygonBatch
 
-__all__ = ["GEOMETRY", "PolygonTable"]
+__all__ = ["GEOMETRY", "Attributes", "ClassAttributes", "PolygonTable", "names_of"]
 
 GEOMETRY = "geometry"
 
@@ -19,12 +20,61 @@ MAX_COLUMN_BYTES = 2**31 - 1
 """Arrow counts the bytes of a binary column in 32 bits."""
 
 
+class Attributes(Protocol):
+    """What the codes of polygons say in a table."""
+
+    @property
+    def fields(self) -> Sequence[pa.Field]:
+        """The first fields of a row."""
+        ...
+
+    def columns(self, codes: npt.NDArray[np.int32]) -> list[pa.Array]:
+        """Their values for polygons with these codes, (N,)."""
+        ...
+
+    def drawn(self, codes: Collection[int]) -> tuple[str, list[tuple[str, str]]]:
+        """The text field that polygons are coloured by, and colours by its values.
+
+        Args:
+            codes: those that occur.
+        """
+        ...
+
+
+class ClassAttributes:
+    """A polygon has a class.
+
+    Args:
+        meanings: names and colours of the classes.
+    """
+
+    fields = (pa.field("class_id", pa.int32()), pa.field("class", pa.utf8()))
+
+    def __init__(self, meanings: Meanings) -> None:
+        self._meanings = meanings
+
+    def columns(self, codes: npt.NDArray[np.int32]) -> list[pa.Array]:
+        """See Attributes."""
+        return [pa.array(codes), names_of(codes, self._meanings.name)]
+
+    def drawn(self, codes: Collection[int]) -> tuple[str, list[tuple[str, str]]]:
+        """See Attributes."""
+        known = sorted({*self._meanings.names, *codes})
+        return "class", [(self._meanings.name(c), self._meanings.colour(c)) for c in known]
+
+
+def names_of(codes: npt.NDArray[np.int32], name: Callable[[int], str]) -> pa.Array:
+    """Texts for codes, (N,)."""
+    present, which = np.unique(codes, return_inverse=True)
+    return pa.array([name(int(code)) for code in present], pa.utf8()).take(pa.array(which))
+
+
 class PolygonTable:
     """Turns batches of polygons into Arrow record batches, and keeps count.
 
     Args:
         batches: the polygons.
-        meanings: the names of the classes.
+        attributes: what their codes say.
         in_metres: whether areas and lengths are in metres, not pixels.
         with_confidence: whether there are fields for it.
     """
@@ -32,21 +82,21 @@ class PolygonTable:
     def __init__(
         self,
         batches: Iterable[PolygonBatch],
-        meanings: Meanings,
+        attributes: Attributes,
         *,
         in_metres: bool,
         with_confidence: bool,
     ) -> None:
         self._batches = batches
-        self._meanings = meanings
+        self.attributes = attributes
+        """What the codes say."""
         self._with_confidence = with_confidence
         area, perimeter = ("area_m2", "perimeter_m") if in_metres else ("area_px", "perimeter_px")
         numbers = [area, perimeter] + ["conf_mean", "conf_min"] * with_confidence
         wkb = pa.field(GEOMETRY, pa.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"})
         self.schema = pa.schema(
             [
-                pa.field("class_id", pa.int32()),
-                pa.field("class", pa.utf8()),
+                *attributes.fields,
                 *(pa.field(name, pa.float64()) for name in numbers),
                 wkb,
             ]
@@ -104,8 +154,7 @@ class PolygonTable:
     def _record(self, batch: PolygonBatch, rows: slice) -> pa.RecordBatch:
         codes = batch.codes[rows]
         columns = [
-            pa.array(codes),
-            self._names(codes),
+            *self.attributes.columns(codes),
             pa.array(batch.areas[rows]),
             pa.array(batch.perimeters[rows]),
         ]
@@ -118,8 +167,3 @@ class PolygonTable:
         buffers = [None, pa.py_buffer((offsets - offsets[0]).astype(np.int32)), pa.py_buffer(wkb)]
         columns.append(pa.Array.from_buffers(pa.binary(), len(codes), buffers))
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
-
-    def _names(self, codes: npt.NDArray[np.int32]) -> pa.Array:
-        present, which = np.unique(codes, return_inverse=True)
-        names = pa.array([self._meanings.name(int(code)) for code in present], pa.utf8())
-        return names.take(pa.array(which))

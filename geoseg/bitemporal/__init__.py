@@ -1,0 +1,1 @@
+"""Two scenes of one place: brought together, compared, and what differs connected into patches."""

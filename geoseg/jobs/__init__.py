@@ -1,0 +1,1 @@
+"""The unattended run: scenes arrive, pairs are compared once, a ledger remembers."""
