@@ -72,7 +72,7 @@ def _rotate(image: Tensor, labels: Tensor, angle: float) -> tuple[Tensor, Tensor
 
 
 def _jitter(image: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """The scene under another sun: contrast about its mean, brightness, and a little of each band."""
+    """The scene under another sun: contrast about its mean, brightness, a little of each band."""
     valid = (image != 0).any(dim=0)
     mean = image.sum(dim=(1, 2), keepdim=True) / valid.sum().clamp(min=1)
     contrast = (strength * _normal((1, 1, 1), generator)).exp()
