@@ -90,6 +90,9 @@ def train(
         overwrite: begin anew even if the folder holds a run.
         progress: told after each step.
 
+    With several devices, this is called again in as many processes; those end here, but for the
+    first.
+
     Raises:
         InputError: if the recipe is wrong, the run is finished, or it was begun by another recipe.
         SceneError: if a scene or its labels cannot be read, or do not overlap.
@@ -101,13 +104,16 @@ def train(
     folder = Path(output) if output is not None else Path("runs") / recipe.name
     with _run_folder(folder, recipe, overwrite), prepare(recipe) as lesson, _quiet():
         began = time.monotonic()
-        _write_once(folder / "split.json", lesson.split_json())
+        if _is_first():
+            _write_once(folder / "split.json", lesson.split_json())
         task = lesson.task()
         history, best = History(folder / HISTORY), BestNetwork(folder / BEST)
         stopping = Interruption()
         trainer = _trainer(recipe, folder, history, best, stopping, progress)
         with stopping.listening():
             ended = _fit(trainer, task, lesson, folder)
+        if not trainer.is_global_zero:
+            raise SystemExit(0)  # the first process concludes
         if ended is not None and not (folder / BEST).exists():
             raise ended  # nothing was learnt that could be kept
         seconds = round(time.monotonic() - began, 1)
@@ -222,8 +228,8 @@ def _tensorboard(folder: Path) -> Any:
 @contextmanager
 def _run_folder(folder: Path, recipe: Recipe, overwrite: bool) -> Iterator[None]:
     """Make or take up the folder of a run, for this process alone."""
-    if int(os.environ.get("LOCAL_RANK", "0")):
-        yield  # the first process of a run looks after its folder
+    if not _is_first():
+        yield
         return
     made = not folder.exists()
     try:
@@ -246,6 +252,11 @@ def _run_folder(folder: Path, recipe: Recipe, overwrite: bool) -> Iterator[None]
         lock.release()
         if made and not (folder / HISTORY).exists():
             shutil.rmtree(folder, ignore_errors=True)  # nothing was learnt
+
+
+def _is_first() -> bool:
+    """Whether this process looks after the folder; with several devices, others only learn."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
 def _take_up(folder: Path, recipe: Recipe, overwrite: bool) -> None:

@@ -293,15 +293,18 @@ def test_a_chip_always_holds_labels_and_stays_in_its_area(data: st.DataObject) -
 def test_draws_are_a_function_of_seed_and_epoch_and_are_shared_out() -> None:
     labels = np.zeros((200, 200), np.uint8)
 
-    def draw(**more: Any) -> list[ChipPlace]:
-        area = Area(0, Window(0, 0, 200, 200))
-        return list(RandomChips([area], [counted(labels)], chip_px=64, length=10, **more))
+    area = Area(0, Window(0, 0, 200, 200))
 
-    assert draw() == draw()
-    assert draw() != draw(epoch=1)
-    assert draw() != draw(seed=1)
-    halves = draw(share=(0, 2)), draw(share=(1, 2))
-    assert [place for pair in zip(*halves, strict=True) for place in pair] == draw()
+    def sampler(seed: int = 0) -> RandomChips:
+        return RandomChips([area], [counted(labels)], chip_px=64, length=10, seed=seed)
+
+    first = list(sampler())
+    assert first == list(sampler())
+    assert first != list(sampler().at(1))
+    assert list(sampler().at(1)) == list(sampler().at(1))
+    assert first != list(sampler(seed=1))
+    halves = (sampler().at(0, (half, 2)) for half in (0, 1))
+    assert [place for pair in zip(*halves, strict=True) for place in pair] == first
 
 
 def test_rare_classes_are_drawn_as_often_as_the_formula_says() -> None:

@@ -78,6 +78,7 @@ class Lesson(LightningDataModule):
             grounds, *statistics, chip_px=recipe.chip_px, variation=variation
         )
         self._whole = LabelledGround(grounds, *statistics)
+        self._sampler = self._make_sampler()
         if not len(self.train_dataloader()):
             raise InputError(
                 f"an epoch of {self.length} chips has no batch of {recipe.batch}; make batch "
@@ -135,35 +136,30 @@ class Lesson(LightningDataModule):
 
     def train_dataloader(self) -> AheadLoader:
         """The batches of the epoch that the trainer is at."""
-        recipe, trainer = self.recipe, self.trainer
+        epoch = 0 if self.trainer is None else self.trainer.current_epoch
+        sampler = self._sampler.at(epoch, self._share)
+        return AheadLoader(self._chips, sampler, self.recipe.batch, train=True)
+
+    def _make_sampler(self) -> RandomChips:
+        recipe, areas = self.recipe, self.split.train
         told: dict[str, Any] = {
             "chip_px": recipe.chip_px,
             "length": self.length,
             "seed": recipe.seed,
-            "epoch": 0 if trainer is None else trainer.current_epoch,
             "zoom": recipe.zoom,
-            "share": self._share,
         }
-        sampler = (
-            RareClassChips(
-                self.split.train,
-                self.surveys,
-                temperature=recipe.temperature,
-                min_class_px=recipe.min_class_px,
-                **told,
-            )
-            if recipe.sampler == "rare_class"
-            else RandomChips(self.split.train, self.surveys, **told)
-        )
-        return AheadLoader(self._chips, sampler, recipe.batch, train=True)
+        if recipe.sampler == "random":
+            return RandomChips(areas, self.surveys, **told)
+        told |= {"temperature": recipe.temperature, "min_class_px": recipe.min_class_px}
+        return RareClassChips(areas, self.surveys, **told)
 
     def val_dataloader(self) -> AheadLoader | list[Any]:
         """The chips of validation, side by side."""
         if not self.split.validation:
             return []
-        return self.gridded(self.split.validation)
+        return self.gridded(self.split.validation, self._share)
 
-    def gridded(self, areas: Sequence[Area]) -> AheadLoader:
+    def gridded(self, areas: Sequence[Area], share: tuple[int, int] = (0, 1)) -> AheadLoader:
         """Chips side by side over areas, as the network's chips are cut when it predicts."""
         sampler = GriddedChips(
             areas,
@@ -171,7 +167,7 @@ class Lesson(LightningDataModule):
             chip_px=self.tiling.chip_px,
             halo_px=self.tiling.halo_px,
             stride=self.stride,
-            share=self._share,
+            share=share,
         )
         return AheadLoader(self._whole, sampler, 1, train=False)
 

@@ -99,7 +99,8 @@ def _judge(
     """One error matrix over all areas, and the chips that came out worst."""
     names = lesson.recipe.legend.names
     entries = torch.zeros(len(names), len(names), dtype=torch.float64)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = lesson.recipe.device != "cpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
     network = network.to(device)
     found: list[Example] = []
     for batch in lesson.gridded(areas):

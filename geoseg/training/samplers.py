@@ -7,7 +7,9 @@ would have. A chip that is drawn always holds labelled pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -58,9 +60,7 @@ class RandomChips(Sampler[ChipPlace]):
         chip_px: side of a chip.
         length: chips in an epoch.
         seed: of all draws.
-        epoch: which epoch.
         zoom: windows are up to so much larger or smaller than a chip.
-        share: (i, n) takes every n-th chip from the i-th, for the i-th of n processes.
 
     Raises:
         InputError: if no chip fits into the areas without touching what is kept apart.
@@ -74,12 +74,11 @@ class RandomChips(Sampler[ChipPlace]):
         chip_px: int,
         length: int,
         seed: int = 0,
-        epoch: int = 0,
         zoom: float = 1.0,
-        share: tuple[int, int] = (0, 1),
     ) -> None:
         self._chip_px, self._zoom = chip_px, zoom
-        self._length, self._seed, self._epoch, self._share = length, seed, epoch, share
+        self._length, self._seed = length, seed
+        self._epoch, self._share = 0, (0, 1)
         found = [_cells(area, surveys[area.ground]) for area in areas]
         self._cells = [each for each in found if each.windows]
         if not self._cells:
@@ -100,6 +99,12 @@ class RandomChips(Sampler[ChipPlace]):
             place = self._draw(rng)
             if number % step == first:
                 yield place
+
+    def at(self, epoch: int, share: tuple[int, int] = (0, 1)) -> Self:
+        """The same sampler in another epoch, or for one of several processes."""
+        other = copy(self)
+        other._epoch, other._share = epoch, share
+        return other
 
     def _weights(self, rng: np.random.Generator) -> npt.NDArray[np.float64]:
         """(N,), how likely each cell is the next."""
@@ -157,14 +162,9 @@ class RareClassChips(RandomChips):
         chip_px: int,
         length: int,
         seed: int = 0,
-        epoch: int = 0,
         zoom: float = 1.0,
-        share: tuple[int, int] = (0, 1),
     ) -> None:
-        super().__init__(
-            areas, surveys, chip_px=chip_px, length=length, seed=seed, epoch=epoch, zoom=zoom,
-            share=share,
-        )  # fmt: skip
+        super().__init__(areas, surveys, chip_px=chip_px, length=length, seed=seed, zoom=zoom)
         self.probabilities = class_probabilities(self._counts.sum(axis=0), temperature)
         """(K,), how often each class is drawn; 0 where it is absent."""
         enough = self._counts >= min_class_px
@@ -197,7 +197,7 @@ class GriddedChips(Sampler[ChipPlace]):
         chip_px: side of a chip, a multiple of the stride.
         halo_px: rim of a chip that is not counted, a multiple of the stride.
         stride: of the network.
-        share: as RandomChips.
+        share: (i, n) takes every n-th chip from the i-th, for the i-th of n processes.
     """
 
     def __init__(
