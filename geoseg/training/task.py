@@ -73,6 +73,8 @@ class SegmentationTask(LightningModule):
             if schedule.average
             else None
         )
+        if self.average is not None:
+            self.average.requires_grad_(False)  # or several processes wait for its gradients
         self.matrix = torch.zeros(len(names), len(names), dtype=torch.float64)
         self.losses: list[float] = []
 
