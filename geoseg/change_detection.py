@@ -25,7 +25,7 @@ from geoseg.errors import InputError
 from geoseg.grid import Grid, Window
 from geoseg.model.bundle import DEFAULT_MODEL
 from geoseg.model.runtime import Model, RuntimeName, load_model
-from geoseg.outputs import staged
+from geoseg.outputs import Staging, staged
 from geoseg.prediction import GDAL_CACHE_BYTES, Progress
 from geoseg.raster.scene import Reading
 from geoseg.raster.source import MAX_PIXELS
@@ -134,20 +134,19 @@ def change(
         InputError: if results exist, or an option makes no sense.
     """
     scenes, watch = (before, after), Stopwatch()
+    stem = _stem(name, after)
+    names = file_names(stem)
     minimum = None if min_area is None else MinArea.parse(min_area)
     dates, warnings = scene_dates(scenes, (before_date, after_date))
     reading = Reading(bands, sensor, scale, offset, nodata, max_pixels)
     classes = _classes(from_classes), _classes(to_classes)
-    comparison: Comparison
     if method == "model":
         loaded = model if isinstance(model, Model) else load_model(model, runtime=runtime)
         wanted = WantedTransitions.of(loaded.card.legend, *classes)
-        comparison = ClassComparison(loaded, wanted, reading, gsd)
+        comparison: Comparison = ClassComparison(loaded, wanted, reading, gsd)
     else:
         _refuse_classes(method, classes)
         comparison = ValueComparison(method, scenes, reading, gsd)
-    stem = name or f"{Path(after).stem}_change"
-    names = file_names(stem)
     with (
         rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES),
         open_pair(
@@ -157,38 +156,60 @@ def change(
             stored_type=comparison.stored_type,
             reading=reading,
             fit=lambda grid: _around(comparison.fit(grid), area),
-        ) as opened,
+        ) as pair,
         staged(Path(output), stem, list(names.values()), overwrite=overwrite) as staging,
     ):
         with watch.stage("align"):
-            aligned = align(opened, coregister=coregister, force=force)
-        pair = aligned.pair
+            aligned = align(pair, coregister=coregister, force=force)
+        settings = {
+            "from": classes[0],
+            "to": classes[1],
+            "min_area": min_area,
+            "area": None if area is None else Path(area).name,
+        }
         confined = None if area is None else Area(area, pair.grid)
         place = pair.grid.window if confined is None else confined.window
-        grid = pair.grid.crop(place)
-        run = ChangeRecord(
-            scenes, comparison, aligned, grid, dates, warnings,
-            (*comparison.assumed, *pair.assumed),
-        )  # fmt: skip
-        days, tags = [each.day for each in dates], run.tags()
-        with ChangeFiles(staging, stem, grid, pair.bands, comparison.legend, days, tags) as files:
-
-            def see(scene: int, window: Window, pixels: Pixels) -> None:
-                files.see(scene, window.shift(-place.row, -place.col), pixels)
-
-            findings = comparison.compare(
-                pair, staging.path(DRAFT), see, watch, _part(progress, 0.0, COMPARED)
-            )
-            if confined is not None:
-                findings = ConfinedFindings(findings, confined)
-            strips = settled(findings, grid, minimum)
-            polygons = files.write(strips, watch, _part(progress, COMPARED, 1.0))
-            settings = {"from": classes[0], "to": classes[1], "min_area": min_area,
-                        "area": None if area is None else Path(area).name}  # fmt: skip
-            summary = run.summary(files, findings, polygons, settings, watch)
-            files.finish(summary, run.title())
+        record = ChangeRecord(scenes, comparison, aligned, place, dates, warnings, settings)
+        summary = _write(staging, stem, record, confined, minimum, watch, progress)
         paths = staging.put_in_place(list(names.values()))
     return Change(dict(zip(names, paths, strict=True)), summary)
+
+
+def _write(
+    staging: Staging,
+    stem: str,
+    record: ChangeRecord,
+    area: Area | None,
+    minimum: MinArea | None,
+    watch: Stopwatch,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """Compare, decide and write every file; return what the summary says."""
+    comparison, place = record.comparison, record.place
+    with ChangeFiles(
+        staging, stem, record.grid, record.bands, comparison.legend, record.days, record.tags()
+    ) as files:
+
+        def see(scene: int, window: Window, pixels: Pixels) -> None:
+            files.see(scene, window.shift(-place.row, -place.col), pixels)
+
+        findings = comparison.compare(
+            record.aligned.pair, staging.path(DRAFT), see, watch, _part(progress, 0.0, COMPARED)
+        )
+        if area is not None:
+            findings = ConfinedFindings(findings, area)
+        strips = settled(findings, record.grid, minimum)
+        polygons = files.write(strips, watch, _part(progress, COMPARED, 1.0))
+        summary = record.summary(files.counts, findings, polygons, file_names(stem), watch)
+        files.finish(summary, record.title())
+    return summary
+
+
+def _stem(name: str | None, after: str | Path) -> str:
+    stem = name or f"{Path(after).stem}_change"
+    if Path(stem).name != stem:
+        raise InputError(f"the name {stem!r} is no plain file name; give the folder with -o")
+    return stem
 
 
 def _around(grid: Grid, area: str | Path | None) -> Grid:

@@ -76,8 +76,7 @@ class ChangeFiles:
         dates: Sequence[str | None],
         tags: Mapping[str, str],
     ) -> None:
-        self.stem = stem
-        """What the file names begin with."""
+        self._stem = stem
         self._grid, self._legend, self._dates = grid, legend, dates
         self._paths = {what: staging.path(name) for what, name in file_names(stem).items()}
         self._shown = shown_bands(bands)
@@ -172,7 +171,7 @@ class ChangeFiles:
             in_metres=self._grid.gsd_m is not None,
             with_confidence=True,
         )
-        layer = f"{self.stem}_polygons"
+        layer = f"{self._stem}_polygons"
         return write_layer(self._paths["polygons"], table, self._grid.crs, layer=layer)
 
     def _changed_codes(self) -> frozenset[int]:

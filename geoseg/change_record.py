@@ -13,9 +13,10 @@ from typing import Any
 from geoseg.bitemporal.alignment import Alignment
 from geoseg.bitemporal.dates import SceneDate
 from geoseg.bitemporal.draft import Findings
-from geoseg.change_files import YES_OR_NO, ChangeFiles, file_names
+from geoseg.bitemporal.transitions import TransitionCount
+from geoseg.change_files import YES_OR_NO
 from geoseg.comparisons import Comparison
-from geoseg.grid import Grid
+from geoseg.grid import Grid, Window
 from geoseg.stopwatch import Stopwatch
 
 __all__ = ["ChangeRecord"]
@@ -28,10 +29,34 @@ class ChangeRecord:
     scenes: tuple[str | Path, str | Path]
     comparison: Comparison
     aligned: Alignment
-    grid: Grid
+    place: Window
+    """Where the map lies on the grid of the pair."""
     dates: Sequence[SceneDate]
     warnings: Sequence[str]
-    assumed: Sequence[str]
+    settings: Mapping[str, Any]
+    """Options that decided what counts."""
+
+    @property
+    def grid(self) -> Grid:
+        """The map's."""
+        return self.aligned.pair.grid.crop(self.place)
+
+    @property
+    def bands(self) -> Sequence[str]:
+        """Names of the bands that are compared."""
+        return self.aligned.pair.bands
+
+    @property
+    def days(self) -> list[str | None]:
+        """Of both scenes, ISO 8601; None where unknown."""
+        return [each.day for each in self.dates]
+
+    @property
+    def assumed(self) -> list[str]:
+        """What was taken for granted, a sentence each."""
+        dated = [remark for each in self.dates for remark in each.assumed]
+        read = (*self.comparison.assumed, *self.aligned.pair.assumed)
+        return list(dict.fromkeys((*dated, *read)))
 
     def title(self) -> str:
         """A line above the preview."""
@@ -49,7 +74,7 @@ class ChangeRecord:
             "GEOSEG_METHOD": facts["method"],
             "GEOSEG_BEFORE": Path(self.scenes[0]).name,
             "GEOSEG_AFTER": Path(self.scenes[1]).name,
-            "GEOSEG_BANDS": " ".join(self.aligned.pair.bands),
+            "GEOSEG_BANDS": " ".join(self.bands),
             "GEOSEG_ASSUMED": "; ".join(self.assumed) or "nothing",
             "GEOSEG_LEGEND": json.dumps({each.code: each.name for each in legend}),
         }
@@ -64,17 +89,14 @@ class ChangeRecord:
 
     def summary(
         self,
-        files: ChangeFiles,
+        counts: TransitionCount,
         findings: Findings,
         polygons: int,
-        settings: Mapping[str, Any],
+        files: Mapping[str, str],
         watch: Stopwatch,
     ) -> dict[str, Any]:
         """What the summary file holds."""
-        counts, grid = files.counts, self.grid
-        legend = self.comparison.legend
-        gsd = grid.gsd_m
-        dated = [remark for each in self.dates for remark in each.assumed]
+        grid, legend, gsd = self.grid, self.comparison.legend, self.grid.gsd_m
         with watch.stage("hash"):
             hashes = [_sha256(path) for path in self.scenes]
         return {
@@ -86,8 +108,8 @@ class ChangeRecord:
             "after_sha256": hashes[1],
             "before_date": self.dates[0].day,
             "after_date": self.dates[1].day,
-            "bands": list(self.aligned.pair.bands),
-            "settings": dict(settings),
+            "bands": list(self.bands),
+            "settings": dict(self.settings),
             "crs": None if grid.crs is None else grid.crs.to_string(),
             "shape": list(grid.shape),
             "gsd_m": None if gsd is None else round(gsd, 4),
@@ -103,9 +125,9 @@ class ChangeRecord:
                 for e in (() if legend is None else counts.transitions(legend))
             ],
             "threshold": findings.facts(),
-            "assumed": list(dict.fromkeys((*dated, *self.assumed))),
+            "assumed": self.assumed,
             "warnings": [*self.warnings, *self.aligned.warnings, *_area_warnings(grid)],
-            "files": file_names(files.stem),
+            "files": dict(files),
             "seconds": watch.seconds,
         }
 

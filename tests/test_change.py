@@ -380,6 +380,7 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(write_scene: Write, tmp_
         (good, tmp_path / "none.tif", {}, SceneError, "does not exist"),
         (good, good, {"before_date": "2021-01-01", "after_date": "2020-01-01"}, InputError,
          "give the earlier scene first"),
+        (good, good, {"name": "a/b"}, InputError, "plain file name"),
         (good, good, {"method": "magic"}, InputError, "no method is called 'magic'"),
         (good, good, {"area": empty}, InputError, "formats"),
         (good, good, {"min_area": "large"}, InputError, "no area"),
