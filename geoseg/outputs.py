@@ -93,11 +93,13 @@ def staged(
             raise
         raise OutputError(f"could not write into {destination}: {_reason(error)}") from error
     finally:
-        _clear(folder)
-        with suppress(OSError):  # an open file stays on some systems until it is released
-            (folder / "lock").unlink(missing_ok=True)
-            folder.rmdir()
-        lock.release()
+        try:
+            _clear(folder)
+            with suppress(OSError):  # an open file stays on some systems until it is released
+                (folder / "lock").unlink(missing_ok=True)
+                folder.rmdir()
+        finally:
+            lock.release()
         shutil.rmtree(folder, ignore_errors=True)
         _remove_empty(made)
 
