@@ -87,10 +87,8 @@ def cli() -> None:
 cli.add_command(job)
 
 
-@cli.command()
-@click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
-@click.option("-o", "--output", default=".", metavar="DIR", help="Folder for the results.")
-@click.option(
+# What several commands take, each once.
+model_option = click.option(
     "-m",
     "--model",
     default="landcover",
@@ -98,26 +96,53 @@ cli.add_command(job)
     metavar="MODEL",
     help="An installed model's name, or the path of a bundle.",
 )
-@click.option("--bands", metavar="NAME=N,...", help="Which band is which: red=3,green=2,...")
-@click.option(
-    "--sensor",
-    metavar="NAME",
-    help="Whose band names or band order the scene uses: sentinel2, landsat8, naip, ...",
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(["auto", "openvino", "torch"]),
+    default="auto",
+    show_default=True,
+    help="What computes the network.",
 )
-@click.option("--scale", type=float, help="Reflectance = stored value x SCALE + OFFSET.")
-@click.option("--offset", type=float, help="See --scale.")
-@click.option("--nodata", type=float, help="The stored value that stands for no data.")
-@click.option(
+gsd_option = click.option(
     "--gsd",
     type=float,
     metavar="METRES",
     help="Read at this ground sample distance; 0: as it is. Default: within the model's range.",
 )
+folder_option = click.option(
+    "-o", "--output", default=".", metavar="DIR", help="Folder for the results."
+)
+bands_option = click.option(
+    "--bands", metavar="NAME=N,...", help="Which band is which: red=3,green=2,..."
+)
+scale_option = click.option(
+    "--scale", type=float, help="Reflectance = stored value x SCALE + OFFSET."
+)
+offset_option = click.option("--offset", type=float, help="See --scale.")
+max_pixels_option = click.option("--max-pixels", type=int, help="Refuse scenes with more pixels.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
+
+
+@cli.command()
+@click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
+@folder_option
+@model_option
+@bands_option
+@click.option(
+    "--sensor",
+    metavar="NAME",
+    help="Whose band names or band order the scene uses: sentinel2, landsat8, naip, ...",
+)
+@scale_option
+@offset_option
+@click.option("--nodata", type=float, help="The stored value that stands for no data.")
+@gsd_option
 @click.option("--scores", is_flag=True, help="Write every class's probability.")
 @click.option("--confidence", is_flag=True, help="Write the winning class's probability.")
 @click.option("--no-polygons", is_flag=True, help="Write no polygons.")
 @click.option("--no-preview", is_flag=True, help="Write no preview picture.")
-@click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@overwrite_option
 @click.option(
     "--join",
     type=click.Choice(["crop", "blend"]),
@@ -127,16 +152,10 @@ cli.add_command(job)
 @click.option(
     "--halo", "halo_px", type=int, metavar="PX", help="Rim of a chip that is read but not kept."
 )
-@click.option(
-    "--runtime",
-    type=click.Choice(["auto", "openvino", "torch"]),
-    default="auto",
-    show_default=True,
-    help="What computes the network.",
-)
-@click.option("--max-pixels", type=int, help="Refuse scenes with more pixels.")
+@runtime_option
+@max_pixels_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a scene.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")  # fmt: skip
+@quiet_option
 def predict(
     scenes: tuple[str, ...],
     model: str,
@@ -188,7 +207,7 @@ def predict(
 @cli.command()
 @click.argument("before", metavar="BEFORE")
 @click.argument("after", metavar="AFTER")
-@click.option("-o", "--output", default=".", metavar="DIR", help="Folder for the results.")
+@folder_option
 @click.option("--name", default="change", show_default=True, help="What their names begin with.")
 @click.option(
     "--method",
@@ -197,14 +216,7 @@ def predict(
     show_default=True,
     help="Compare a model's classes, or without a model the values themselves.",
 )
-@click.option(
-    "-m",
-    "--model",
-    default="landcover",
-    show_default=True,
-    metavar="MODEL",
-    help="An installed model's name, or the path of a bundle.",
-)
+@model_option
 @click.option("--from", "from_classes", metavar="NAME,...", help="Only change from these classes.")
 @click.option("--to", "to_classes", metavar="NAME,...", help="Only change to these classes.")
 @click.option("--before-date", metavar="DATE", help="YYYY-MM-DD. Default: what the file says.")
@@ -215,10 +227,10 @@ def predict(
 @click.option("--area", metavar="FILE", help="Polygons to confine the comparison to.")
 @click.option("--coregister", is_flag=True, help="Correct the shift between the scenes.")
 @click.option("--force", is_flag=True, help="Go on where the scenes are shifted by over 3 px.")
-@click.option("--bands", metavar="NAME=N,...", help="Which band is which: red=3,green=2,...")
+@bands_option
 @click.option("--sensor", metavar="NAME", help="Whose band names or band order the scenes use.")
-@click.option("--scale", type=float, help="Reflectance = stored value x SCALE + OFFSET.")
-@click.option("--offset", type=float, help="See --scale.")
+@scale_option
+@offset_option
 @click.option("--nodata", type=float, help="The stored value that stands for no data.")
 @click.option(
     "--gsd",
@@ -233,10 +245,10 @@ def predict(
     show_default=True,
     help="What computes the model.",
 )
-@click.option("--max-pixels", type=int, help="Refuse scenes with more pixels.")
-@click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@max_pixels_option
+@overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
+@quiet_option
 def change(
     before: str,
     after: str,
@@ -295,7 +307,7 @@ def models(as_json: bool) -> int:
 @click.option("--overwrite", is_flag=True, help="Begin anew even if the folder holds a run.")
 @click.option("--schema", is_flag=True, help="Print the JSON schema of recipes and exit.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
+@quiet_option
 def train(
     recipe: str | None,
     output: str | None,
@@ -393,9 +405,9 @@ def info(target: str, as_json: bool) -> None:
 @click.option("--plot", "plot_px", type=int, metavar="PX", help="Squares instead of points.")
 @click.option("--scene", metavar="RASTER", help="Cut a picture of it around each sample.")
 @click.option("--chip", "chip_px", type=int, default=65, metavar="PX", help="Its side.")
-@click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print the design as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
+@quiet_option
 def sample(classes: str, expected: str | None, as_json: bool, quiet: bool, **options: Any) -> None:
     """Draw places of a map to label, so that its accuracy and areas can be estimated.
 
@@ -434,9 +446,9 @@ def sample(classes: str, expected: str | None, as_json: bool, quiet: bool, **opt
 )
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Of intervals.")
 @click.option("--force", is_flag=True, help="Judge another map than the sample was drawn from.")
-@click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
+@quiet_option
 def accuracy(
     classes: str,
     reference: str,
@@ -497,7 +509,7 @@ def accuracy(
 )
 @click.option("--nodata", type=float, help="The value that stands for no data.")
 @click.option("--max-pixels", type=int, help="Refuse rasters with more pixels.")
-@click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def vectorize(
     raster: str, classes: str | None, max_pixels: int | None, as_json: bool, **options: Any
@@ -555,7 +567,7 @@ class _SeveralValues(click.Command):
     metavar="FILE...",
     help="Class rasters or polygons called as their scenes are, or one vector file for all.",
 )
-@click.option("-o", "--output", default=".", metavar="DIR", help="Folder for the results.")
+@folder_option
 @click.option(
     "--label-field",
     default="class",
@@ -572,28 +584,17 @@ class _SeveralValues(click.Command):
     metavar="METRES",
     help="How far a boundary may be off. Default: two pixels.",
 )
-@click.option("--bands", metavar="NAME=N,...", help="Which band is which: red=3,green=2,...")
+@bands_option
 @click.option("--sensor", metavar="NAME", help="Whose band names or band order the scenes use.")
-@click.option("--scale", type=float, help="Reflectance = stored value x SCALE + OFFSET.")
-@click.option("--offset", type=float, help="See --scale.")
+@scale_option
+@offset_option
 @click.option("--nodata", type=float, help="The stored value of scenes that stands for no data.")
-@click.option(
-    "--gsd",
-    type=float,
-    metavar="METRES",
-    help="Read at this ground sample distance; 0: as it is. Default: within the model's range.",
-)
-@click.option(
-    "--runtime",
-    type=click.Choice(["auto", "openvino", "torch"]),
-    default="auto",
-    show_default=True,
-    help="What computes the network.",
-)
-@click.option("--max-pixels", type=int, help="Refuse scenes with more pixels.")
-@click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@gsd_option
+@runtime_option
+@max_pixels_option
+@overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
+@quiet_option
 def evaluate(
     model: str,
     scenes: tuple[str, ...],

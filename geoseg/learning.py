@@ -36,6 +36,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from geoseg.errors import GeosegError, InputError, OutputError, TrainingError
 from geoseg.model.bundle import Bundle
+from geoseg.outputs import replace_file
 from geoseg.recipe import Recipe, read_recipe
 from geoseg.training.callbacks import (
     BestNetwork,
@@ -44,7 +45,6 @@ from geoseg.training.callbacks import (
     Progress,
     ProgressCall,
     TrainingStopped,
-    replace_file,
 )
 from geoseg.training.lesson import Lesson, prepare
 from geoseg.training.outcome import conclude

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from geoseg.errors import InputError, OutputError
 
-__all__ = ["Staging", "staged"]
+__all__ = ["Staging", "replace_file", "staged"]
 
 COMMIT = "commit.json"
 
@@ -43,15 +43,23 @@ class Staging:
         What is being put in place is noted first: a run killed between two renames is known
         by that note, and its results are then replaced, not refused.
         """
-        note = self.folder / f"{COMMIT}.partial"
-        note.write_text(json.dumps(list(names)), encoding="utf-8")
-        note.replace(self.folder / COMMIT)
+        replace_file(self.folder / COMMIT, json.dumps(list(names)).encode())
         for name in stale:
             (self.destination / name).unlink(missing_ok=True)
         for name in names:
             if self.path(name).is_dir() and (self.destination / name).is_dir():
                 shutil.rmtree(self.destination / name)  # a rename replaces no full folder
         return [self.path(name).replace(self.destination / name) for name in names]
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a single file so that it is always whole: the old content or the new."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager

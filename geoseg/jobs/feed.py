@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 from geoseg.errors import OutputError
 from geoseg.jobs.alert import Alert
+from geoseg.outputs import replace_file
 
 __all__ = ["write_feed"]
 
@@ -35,17 +36,13 @@ def write_feed(path: Path, job: str, alerts: Sequence[Alert]) -> None:
     """
     newest = alerts[::-1][:MOST_ENTRIES]
     content = _json_feed(job, newest) if path.suffix == ".json" else _atom(job, newest)
-    staged = path.with_name(f".{path.name}.new")
     try:
         if path.exists() and path.read_bytes() == content:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        staged.write_bytes(content)
-        staged.replace(path)
+        replace_file(path, content)
     except OSError as error:
         raise OutputError(f"could not write {path}: {error.strerror or error}") from error
-    finally:
-        staged.unlink(missing_ok=True)
 
 
 def _atom(job: str, alerts: Sequence[Alert]) -> bytes:

@@ -16,6 +16,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
+from geoseg.outputs import replace_file
 from geoseg.training.task import SegmentationTask
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "Progress",
     "ProgressCall",
     "TrainingStopped",
-    "replace_file",
 ]
 
 
@@ -198,10 +198,3 @@ class Interruption(Callback):
         """Stop if asked to."""
         if self.interrupted:
             raise TrainingStopped
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that it is always whole."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)

@@ -86,6 +86,11 @@ class Lesson(LightningDataModule):
             )
 
     @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """What the network is built with as it predicts: no head that only helps to learn."""
+        return {key: value for key, value in self.recipe.network.items() if key != "auxiliary"}
+
+    @property
     def counts(self) -> npt.NDArray[np.int64]:
         """(N, K), pixels of each class in each ground that is learnt from."""
         learnt = sorted({area.ground for area in self.split.train})

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from geoseg.accuracy.matrix import ErrorMatrix
 from geoseg.legend import NODATA
-from geoseg.model.bundle import Bundle, save_bundle
+from geoseg.model.bundle import Bundle, load_bundle, save_bundle
 from geoseg.model.card import make_card
 from geoseg.nets.zoo import build_model
 from geoseg.training.lesson import Lesson
@@ -78,9 +78,11 @@ def conclude(
 def _bare(lesson: Lesson, weights: dict[str, Tensor]) -> nn.Module:
     """The network as it predicts: without the head that only helps to learn."""
     recipe = lesson.recipe
-    told = {key: value for key, value in recipe.network.items() if key != "auxiliary"}
     network = build_model(
-        recipe.architecture, bands=recipe.bands, classes=len(recipe.legend), **told
+        recipe.architecture,
+        bands=recipe.bands,
+        classes=len(recipe.legend),
+        **lesson.hyperparameters,
     )
     kept = {name: tensor for name, tensor in weights.items() if not name.startswith(AUXILIARY)}
     counters = {
@@ -152,7 +154,7 @@ def _bundle(folder: Path, lesson: Lesson, network: nn.Module, summary: dict[str,
         description=recipe.description,
         license=recipe.license,
         architecture=recipe.architecture,
-        hyperparameters={k: v for k, v in recipe.network.items() if k != "auxiliary"},
+        hyperparameters=lesson.hyperparameters,
         bands=recipe.bands,
         mean=mean,
         stddev=stddev,
@@ -193,8 +195,6 @@ def _bundle(folder: Path, lesson: Lesson, network: nn.Module, summary: dict[str,
         shutil.rmtree(partial)
     save_bundle(partial, card, network)
     partial.replace(folder)
-    from geoseg.model.bundle import load_bundle
-
     return load_bundle(folder)
 
 

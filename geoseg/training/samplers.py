@@ -214,7 +214,7 @@ class GriddedChips(Sampler[ChipPlace]):
             place
             for area in areas
             for place in _gridded(area, chip_px, halo_px, stride)
-            if place.core is not None and _any_labelled(surveys[area.ground], place.core)
+            if place.core is not None and surveys[area.ground].labelled_in(place.core)
         ][share[0] :: share[1]]
 
     def __len__(self) -> int:
@@ -230,12 +230,6 @@ def _gridded(area: Area, chip_px: int, halo_px: int, stride: int) -> Iterator[Ch
             each.shift(area.window.row, area.window.col) for each in (planned.window, planned.core)
         )
         yield ChipPlace(area.ground, window, core)
-
-
-def _any_labelled(survey: GroundSurvey, window: Window) -> bool:
-    rows = slice(window.row // CELL_PX, -(-window.row_stop // CELL_PX))
-    cols = slice(window.col // CELL_PX, -(-window.col_stop // CELL_PX))
-    return bool(survey.cells[rows, cols].any())
 
 
 def _cells(area: Area, survey: GroundSurvey) -> _Cells:

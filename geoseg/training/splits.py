@@ -15,7 +15,7 @@ from geoseg.grid import Grid, Window
 from geoseg.labels import LabelledScene
 from geoseg.recipe import Recipe
 from geoseg.training.ground import Ground
-from geoseg.training.survey import CELL_PX, GroundSurvey
+from geoseg.training.survey import GroundSurvey
 
 __all__ = ["Area", "Split", "check_apart", "split_grounds"]
 
@@ -110,7 +110,7 @@ def _by_block(
         Area(i, block)
         for i in free
         for block in _blocks(grounds[i].grid.window, recipe.block_px)
-        if _labelled_in(surveys[i], block)
+        if surveys[i].labelled_in(block)
     ]
     _, validation, test = _parts(recipe, blocks, "labelled blocks; a smaller block_px makes more")
     kept = (*validation, *test)
@@ -161,12 +161,6 @@ def _blocks(window: Window, side: int) -> list[Window]:
         for r0, r1 in pairwise(rows)
         for c0, c1 in pairwise(cols)
     ]
-
-
-def _labelled_in(survey: GroundSurvey, block: Window) -> bool:
-    rows = slice(block.row // CELL_PX, -(-block.row_stop // CELL_PX))
-    cols = slice(block.col // CELL_PX, -(-block.col_stop // CELL_PX))
-    return bool(survey.cells[rows, cols].any())
 
 
 def check_apart(split: Split, grids: Sequence[Grid], names: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geoseg.errors import InputError
+from geoseg.grid import Window
 from geoseg.labels import LabelledScene
 from geoseg.legend import NODATA
 from geoseg.recipe import Recipe
@@ -58,6 +59,12 @@ class GroundSurvey:
     def counts(self) -> npt.NDArray[np.int64]:
         """(K,), labelled pixels of each class."""
         return np.asarray(self.cells.sum(axis=(0, 1), dtype=np.int64))
+
+    def labelled_in(self, window: Window) -> bool:
+        """Whether any cell that a window touches holds labels."""
+        rows = slice(window.row // CELL_PX, -(-window.row_stop // CELL_PX))
+        cols = slice(window.col // CELL_PX, -(-window.col_stop // CELL_PX))
+        return bool(self.cells[rows, cols].any())
 
 
 def survey_grounds(
