@@ -14,9 +14,8 @@ import pyogrio
 import pytest
 from made_jobs import contents, fake_change, put_scene, write_job
 
-from geoseg.jobs.geopackage import GeoPackageDatabase
 from geoseg.jobs.job_file import load_job
-from geoseg.jobs.ledger import Ledger
+from geoseg.jobs.ledger import read_ledger
 from geoseg.jobs.records import Run
 from geoseg.jobs.run import JobRun, run_job
 
@@ -78,7 +77,9 @@ def run(job: Path, notes: list[str] | None = None) -> JobRun:
 
 def runs(job: Path) -> list[Run]:
     loaded = load_job(job)
-    return list(Ledger(GeoPackageDatabase(Path(loaded.ledger)), loaded.name).runs().values())
+    with read_ledger(loaded.ledger, loaded.name) as ledger:
+        assert ledger is not None
+        return list(ledger.runs().values())
 
 
 def test_an_alert_is_posted_once(job: Path, hook: Hook) -> None:
