@@ -50,13 +50,16 @@ class GeoPackageDatabase:
             if not path.exists():
                 _create(path)
             self._connection = _connect(path)
+        try:
             self._check()
+        except BaseException:
+            self.close()
+            raise
 
     def _check(self) -> None:
         tables = {row["name"] for row in self.execute("SELECT name FROM sqlite_master")}
         missing = {*LEDGER_TABLES, "changes", "gpkg_contents"} - tables
         if missing:
-            self.close()
             raise JobError(
                 f"{self._path} is no ledger of geoseg: it has no table "
                 f"{', '.join(sorted(missing))}; give another file as ledger"
