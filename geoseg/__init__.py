@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from geoseg.model.card import Card, make_card
     from geoseg.model.runtime import Model, load_model
     from geoseg.prediction import Prediction, predict
-    from geoseg.raster.scene import Chip, Scene, open_scene
+    from geoseg.raster.opening import open_scene
+    from geoseg.raster.scene import Chip, Scene
     from geoseg.recipe import Recipe, read_recipe
     from geoseg.sampling import ReferenceSample, sample
     from geoseg.vectorization import Vectorization, vectorize
@@ -77,7 +78,8 @@ _HOMES = {
     "geoseg.model.card": ("Card", "make_card"),
     "geoseg.model.runtime": ("Model", "load_model"),
     "geoseg.prediction": ("Prediction", "predict"),
-    "geoseg.raster.scene": ("Chip", "Scene", "open_scene"),
+    "geoseg.raster.opening": ("open_scene",),
+    "geoseg.raster.scene": ("Chip", "Scene"),
     "geoseg.recipe": ("Recipe", "read_recipe"),
     "geoseg.sampling": ("ReferenceSample", "sample"),
     "geoseg.vectorization": ("Vectorization", "vectorize"),

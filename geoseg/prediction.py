@@ -21,7 +21,8 @@ from geoseg.model.runtime import Array, Model, RuntimeName, load_model
 from geoseg.outputs import staged
 from geoseg.raster.align import onto_grid
 from geoseg.raster.chips import ChipPlan, PlannedChip, read_ahead
-from geoseg.raster.scene import Chip, Reading, Scene, open_scene
+from geoseg.raster.opening import open_scene
+from geoseg.raster.scene import Chip, Reading, Scene
 from geoseg.raster.source import MAX_PIXELS
 from geoseg.raster.stitch import Join, ScoredChip, Strip, stitch
 from geoseg.stopwatch import Stopwatch

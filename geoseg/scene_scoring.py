@@ -20,7 +20,8 @@ from geoseg.legend import NODATA, Legend
 from geoseg.model.runtime import Model
 from geoseg.prediction import GDAL_CACHE_BYTES, Progress, fitting_grid, predict_strips
 from geoseg.raster.align import onto_grid
-from geoseg.raster.scene import Reading, Scene, open_scene
+from geoseg.raster.opening import open_scene
+from geoseg.raster.scene import Reading, Scene
 from geoseg.raster.stitch import Strip
 from geoseg.raster.worst_chips import ChipRanking
 

@@ -21,7 +21,8 @@ from geoseg.model.runtime import Model, load_model
 from geoseg.nets.unet import UNet
 from geoseg.prediction import Tiling, predict_strips
 from geoseg.raster.chips import ChipPlan, PlannedChip
-from geoseg.raster.scene import Chip, open_scene
+from geoseg.raster.opening import open_scene
+from geoseg.raster.scene import Chip
 from geoseg.raster.stitch import ScoredChip, stitch
 
 Write = Callable[..., Path]

@@ -19,7 +19,8 @@ from rasterio.enums import ColorInterp
 from geoseg.errors import BandError, InputError, SceneError
 from geoseg.grid import Grid, Window
 from geoseg.raster.align import ResampledScene
-from geoseg.raster.scene import Chip, Reading, open_scene
+from geoseg.raster.opening import open_scene
+from geoseg.raster.scene import Chip, Reading
 
 Write = Callable[..., Path]
 

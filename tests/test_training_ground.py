@@ -18,7 +18,7 @@ from rasterio.crs import CRS
 from geoseg.errors import InputError, LegendError
 from geoseg.grid import Grid, Window
 from geoseg.legend import NODATA
-from geoseg.raster.scene import open_scene
+from geoseg.raster.opening import open_scene
 from geoseg.training.augment import Variation, resize, vary
 from geoseg.training.datasets import AheadLoader, LabelledGround
 from geoseg.training.ground import Ground, find_pairs, open_grounds

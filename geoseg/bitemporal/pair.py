@@ -19,7 +19,8 @@ from geoseg.bands import find_bands
 from geoseg.errors import BandError, GridError, SceneError
 from geoseg.grid import Grid, Window
 from geoseg.raster.align import onto_grid, pixel_mapping
-from geoseg.raster.scene import Chip, Reading, Scene, Units, open_scene
+from geoseg.raster.opening import open_scene
+from geoseg.raster.scene import Chip, Reading, Scene, Units
 from geoseg.raster.source import Header, RasterSource
 
 __all__ = ["PairChip", "ScenePair", "StoredRange", "open_pair", "shared_bands"]

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from geoseg.bands import BandMatch, match_bands, parse_bands, sensor_named
-from geoseg.errors import InputError, SceneError
+from geoseg.bands import parse_bands, sensor_named
 from geoseg.grid import Grid, Window
-from geoseg.raster.source import MAX_PIXELS, Header, RasterSource, Source
+from geoseg.raster.source import MAX_PIXELS, Header, Source
 
-if TYPE_CHECKING:
-    import xarray
-
-__all__ = ["Chip", "Reading", "Scene", "SourceScene", "Units", "open_scene"]
+__all__ = ["Chip", "Reading", "Scene", "SourceScene", "Units"]
 
 Units: TypeAlias = Literal["reflectance", "stored"]
 """What a model's numbers mean: reflectance 0-1, or the values as they are stored in the file."""
-
-SceneLike: TypeAlias = "str | Path | xarray.DataArray"
-
-PLAUSIBLE_REFLECTANCE = 2.0
-"""The median of no real scene's reflectance is above this; of unscaled integers it is."""
-
-LOWEST_REFLECTANCE = -1.0
-"""Corrections of the atmosphere leave values a little below 0, never these."""
-
-EIGHT_BIT = (
-    "8-bit values / 255 taken as reflectance: a stretched picture is none, so expect a worse map"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +75,8 @@ class Reading:
     """The stored value that stands for no data."""
     max_pixels: int = MAX_PIXELS
     """Scenes with more pixels are refused."""
+    keep_clouds: bool = False
+    """Take what a product's quality bands call cloud, shadow or saturated as valid."""
 
     def of_bands(self, header: Header) -> dict[str, Any]:
         """What the file and the person say of a scene's bands: the arguments of `find_bands`."""
@@ -120,13 +103,17 @@ class SourceScene:
         nodata: Sequence[float | None],
         alpha: int | None = None,
         assumed: Sequence[str] = (),
+        never: Sequence[float] = (),
     ) -> None:
         self._source = source
         self._numbers = tuple(numbers)
         self._scale, self._offset = (each[:, None, None] for each in scaling)
         self._as_stored = bool((scaling[0] == 1).all() and (scaling[1] == 0).all())
         dtype = source.header.dtype
-        self._nodata = [_as_stored(value, dtype) for value in nodata]
+        self._nodata = [
+            [code for value in (one, *never) if (code := _as_stored(value, dtype)) is not None]
+            for one in nodata
+        ]
         self._alpha = alpha
         self.name = source.header.name
         self.grid = source.header.grid
@@ -172,149 +159,10 @@ class SourceScene:
         mask = self._source.read_mask(window)
         if mask is not None:
             valid &= mask
-        for band, nodata in zip(stored, self._nodata, strict=True):
-            if nodata is not None:
-                valid &= band != nodata
+        for band, codes in zip(stored, self._nodata, strict=True):
+            for code in codes:
+                valid &= band != code
         return stored, valid
-
-
-@contextmanager
-def open_scene(
-    scene: SceneLike,
-    bands: Sequence[str] | None,
-    *,
-    units: Units = "reflectance",
-    stored_type: str | None = None,
-    reading: Reading | None = None,
-) -> Iterator[SourceScene]:
-    """Open a raster file or an xarray.DataArray as the bands that a model reads.
-
-    Args:
-        scene: a path, or an array that follows rioxarray's conventions.
-        bands: common names, in the order wanted; None: every band but alpha, in the scene's
-            order, called "band 1" and so on.
-        units: what the numbers are to mean.
-        stored_type: with units "stored", the data type that the model was trained on.
-        reading: what a person says about the scene.
-
-    Raises:
-        SceneError: if it cannot be read, or its numbers cannot be brought to `units`.
-        BandError: if its bands are not, or not clearly, the wanted ones.
-    """
-    reading = reading or Reading()
-    if reading.nodata is not None and not math.isfinite(reading.nodata):
-        raise InputError(
-            f"--nodata {reading.nodata} is not needed: NaN and infinity are never data"
-        )
-    source: Source
-    if isinstance(scene, str | Path):
-        source = RasterSource(scene, max_pixels=reading.max_pixels)
-    elif not hasattr(scene, "dims"):
-        kind = type(scene).__name__
-        raise SceneError(f"a scene is a path or an xarray.DataArray, not a {kind}")
-    else:
-        from geoseg.raster.arrays import source_of_array
-
-        source = source_of_array(scene)
-    try:
-        header = source.header
-        if "palette" in header.colours:
-            raise SceneError(
-                f"{header.name} holds palette colours, not measurements; give the scene itself"
-            )
-        match = _match(header, bands, reading)
-        scale, offset, assumed = _scaling(header, match.indexes, units, stored_type, reading)
-        nodata = [
-            header.nodata[n - 1] if reading.nodata is None else reading.nodata
-            for n in match.indexes
-        ]
-        opened = SourceScene(
-            source,
-            match.names,
-            match.indexes,
-            (scale, offset),
-            nodata,
-            header.alpha(match.known),
-            (*match.assumed, *assumed),
-        )
-        if units == "reflectance":
-            _refuse_unscaled(opened)
-        yield opened
-    finally:
-        source.close()
-
-
-def _match(header: Header, bands: Sequence[str] | None, reading: Reading) -> BandMatch:
-    if bands is None:
-        alpha = header.alpha(())
-        numbers = tuple(n for n in range(1, header.count + 1) if n != alpha)
-        return BandMatch(numbers, tuple(f"band {n}" for n in numbers), ())
-    return match_bands(bands, **reading.of_bands(header))
-
-
-def _scaling(
-    header: Header,
-    numbers: Sequence[int],
-    units: Units,
-    stored_type: str | None,
-    reading: Reading,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], tuple[str, ...]]:
-    """Scale and offset of each band, and what was assumed to choose them."""
-    count = len(numbers)
-    scales = np.array([header.scales[n - 1] for n in numbers], np.float32)
-    offsets = np.array([header.offsets[n - 1] for n in numbers], np.float32)
-    if reading.scale is not None or reading.offset is not None:
-        for name, value in (("scale", reading.scale), ("offset", reading.offset)):
-            if value is not None and not math.isfinite(value):
-                raise InputError(f"--{name} {value} is no number to calculate with")
-        if reading.scale == 0:
-            raise InputError("--scale 0 would make every value the same")
-        scales = scales if reading.scale is None else np.full_like(scales, reading.scale)
-        offsets = offsets if reading.offset is None else np.full_like(offsets, reading.offset)
-        return scales, offsets, (f"values x {scales[0]:g} + {offsets[0]:g}, as told",)
-    if units == "stored":
-        if stored_type is not None and header.dtype != np.dtype(stored_type):
-            raise SceneError(
-                f"{header.name} holds {header.dtype} values, the model was trained on "
-                f"{stored_type} values as stored; say how they compare with --scale and --offset"
-            )
-        return *_constant(count, 1.0), ()
-    if (scales != 1).any() or (offsets != 0).any():
-        return scales, offsets, ()
-    if header.dtype.kind == "f":
-        return scales, offsets, ("values taken as reflectance 0-1",)
-    if header.dtype == np.uint8:
-        return *_constant(count, 1 / 255), (EIGHT_BIT,)
-    if header.dtype.itemsize == 2:
-        return *_constant(count, 1e-4), (f"{header.dtype} values taken as reflectance x 10000",)
-    raise SceneError(
-        f"{header.name} holds {header.dtype} values; say with --scale how they become reflectance"
-    )
-
-
-def _constant(count: int, scale: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    return np.full(count, scale, np.float32), np.zeros(count, np.float32)
-
-
-def _refuse_unscaled(scene: SourceScene) -> None:
-    """Look at the middle of the scene: reflectance of 300 is a forgotten scale, -9999 a nodata."""
-    rows, cols = scene.grid.shape
-    size = min(256, rows), min(256, cols)
-    chip = scene.read(Window((rows - size[0]) // 2, (cols - size[1]) // 2, *size))
-    if not chip.valid.any():
-        return
-    values = chip.pixels[:, chip.valid]
-    median, lowest = float(np.median(values)), float(values.min())
-    if median > PLAUSIBLE_REFLECTANCE:
-        raise SceneError(
-            f"{scene.name}: the middle of the scene has a median of {median:.4g}, which is no "
-            "reflectance 0-1; give the scale, for example --scale 0.0001"
-        )
-    if lowest < LOWEST_REFLECTANCE:
-        raise SceneError(
-            f"{scene.name}: the middle of the scene holds {lowest:.4g}, which is no reflectance; "
-            "if it stands for no data, give the stored value with --nodata"
-        )
 
 
 def _as_stored(nodata: float | None, dtype: np.dtype[Any]) -> Any:

@@ -16,7 +16,8 @@ from geoseg.grid import Grid, Window
 from geoseg.labels import LabelledScene, Labels, find_files, open_labels, pair_up
 from geoseg.legend import NODATA, Legend
 from geoseg.raster.align import ResampledScene
-from geoseg.raster.scene import Reading, Scene, open_scene
+from geoseg.raster.opening import open_scene
+from geoseg.raster.scene import Reading, Scene
 from geoseg.recipe import Recipe
 
 __all__ = ["Ground", "LabelledChip", "find_pairs", "open_grounds"]

@@ -1,0 +1,194 @@
+"""A scene whose bands come as files of their own, on grids of their own, with a mask of cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from rasterio.enums import Resampling
+
+from geoseg.errors import SceneError
+from geoseg.grid import Grid, Window
+from geoseg.raster.align import onto_grid
+from geoseg.raster.scene import Chip, Scene, SourceScene
+from geoseg.raster.source import RasterSource
+
+__all__ = ["Layer", "LayeredScene", "Level", "Product", "Quality", "open_layers"]
+
+Level: TypeAlias = Literal["top of atmosphere", "surface"]
+"""Where reflectance is meant: as the sensor saw it, or with the atmosphere corrected for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Where a band lies, and what its numbers mean."""
+
+    band: str
+    """Common name."""
+    path: Path
+    """The raster."""
+    scale: float
+    """Reflectance = stored value * scale + offset."""
+    offset: float
+    number: int = 1
+    """1-based number in the raster."""
+    nodata: float | None = None
+    """The stored value that stands for no data, if the raster does not say it."""
+    saturated: float | None = None
+    """The stored value that stands for more light than the sensor can count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """A raster that says which pixels are not to be trusted."""
+
+    path: Path
+    numbers: tuple[int, ...] = (1,)
+    """1-based numbers of its bands; one that speaks is enough."""
+    codes: tuple[int, ...] = ()
+    """Values that say so,"""
+    bits: int = 0
+    """or bits, any of which says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A scene as it is delivered: a folder, or an item, with a file a band."""
+
+    name: str
+    layers: tuple[Layer, ...]
+    """No band twice."""
+    level: Level | None
+    quality: tuple[Quality, ...] = ()
+    """What hides cloud, its shadow and what else is not ground."""
+    assumed: tuple[str, ...] = ()
+    """What it does not say itself, a sentence each."""
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Common names, in the product's order."""
+        return tuple(layer.band for layer in self.layers)
+
+
+class LayeredScene:
+    """Bands brought onto one grid, bilinearly; valid where every band is, and no mask objects.
+
+    Args:
+        name: what to call it.
+        grid: where to.
+        bands: a scene of one band each.
+        masks: scenes of one band, 1 where a pixel is not to be trusted; pixels that a mask does
+            not reach are trusted.
+        assumed: what was taken for granted.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        grid: Grid,
+        bands: Sequence[Scene],
+        masks: Sequence[Scene],
+        assumed: Sequence[str],
+    ) -> None:
+        self.name, self.grid = name, grid
+        self.bands: tuple[str, ...] = tuple(name for scene in bands for name in scene.bands)
+        self._layers = [onto_grid(scene, grid) for scene in bands]
+        self._masks = [onto_grid(scene, grid, Resampling.nearest) for scene in masks]
+        resampled = {note for layer in self._layers for note in layer.assumed}
+        self.assumed: tuple[str, ...] = (*assumed, *sorted(resampled))
+
+    def read(self, window: Window) -> Chip:
+        """See Scene."""
+        pixels = np.empty((len(self._layers), *window.shape), np.float32)
+        valid = np.ones(window.shape, np.bool_)
+        for plane, layer in zip(pixels, self._layers, strict=True):
+            chip = layer.read(window)
+            plane[:] = chip.pixels[0]
+            valid &= chip.valid
+        for mask in self._masks:
+            valid &= mask.read(window).pixels[0] < 0.5
+        pixels[:, ~valid] = 0
+        return Chip(pixels, valid, window)
+
+
+class _Mask:
+    """A quality raster as a scene: 1 where it objects, 0 elsewhere."""
+
+    bands = ("objections",)
+    assumed = ()
+
+    def __init__(self, source: RasterSource, quality: Quality) -> None:
+        self._source, self._quality = source, quality
+        self.name, self.grid = source.header.name, source.header.grid
+
+    def read(self, window: Window) -> Chip:
+        """See Scene."""
+        objections = np.zeros((1, *window.shape), np.float32)
+        inside = window.intersect(self.grid.window)
+        if inside is not None:
+            stored = self._source.read(self._quality.numbers, inside)
+            objections[0, *inside.within(window)] = self._objects(stored).any(axis=0)
+        return Chip(objections, np.ones(window.shape, np.bool_), window)
+
+    def _objects(self, stored: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+        if self._quality.codes:
+            return np.isin(stored, self._quality.codes)
+        flagged: npt.NDArray[np.bool_] = (stored.astype(np.int64) & self._quality.bits) != 0
+        return flagged
+
+
+@contextmanager
+def open_layers(
+    product: Product,
+    bands: Sequence[str],
+    *,
+    keep_clouds: bool = False,
+    max_pixels: int,
+) -> Iterator[LayeredScene]:
+    """Open some bands of a product, on the finest of their grids.
+
+    Args:
+        product: what to open.
+        bands: common names that it has, in the order wanted.
+        keep_clouds: take what its quality rasters object to as valid.
+        max_pixels: larger rasters are refused.
+
+    Raises:
+        SceneError: if a file is missing or damaged, or the files do not lie on the same ground.
+    """
+    by_band = {layer.band: layer for layer in product.layers}
+    with ExitStack() as opened:
+
+        def open_raster(path: Path) -> RasterSource:
+            return opened.enter_context(closing(RasterSource(path, max_pixels=max_pixels)))
+
+        scenes = [_scene(open_raster(layer.path), layer) for layer in (by_band[b] for b in bands)]
+        finest = min((scene.grid for scene in scenes), key=_cell_area)
+        quality = () if keep_clouds else product.quality
+        masks = [_Mask(open_raster(each.path), each) for each in quality]
+        yield LayeredScene(product.name, finest, scenes, masks, product.assumed)
+
+
+def _scene(source: RasterSource, layer: Layer) -> SourceScene:
+    header = source.header
+    if layer.number > header.count:
+        raise SceneError(f"{header.name} has no band {layer.number}, which should be {layer.band}")
+    nodata = header.nodata[layer.number - 1]
+    return SourceScene(
+        source,
+        [layer.band],
+        [layer.number],
+        (np.array([layer.scale], np.float32), np.array([layer.offset], np.float32)),
+        [nodata if layer.nodata is None else layer.nodata],
+        never=() if layer.saturated is None else (layer.saturated,),
+    )
+
+
+def _cell_area(grid: Grid) -> float:
+    t = grid.transform
+    return abs(t.a * t.e - t.b * t.d)
