@@ -16,7 +16,7 @@ from geoseg.errors import ModelError
 from geoseg.model.card import make_card
 from geoseg.model.export import export_graph
 from geoseg.model.network import scoring_network
-from geoseg.nets.network import Network
+from geoseg.nets.network import Network, _relative
 from geoseg.nets.segnet import SegNet
 from geoseg.nets.zoo import NETWORKS, build_model, hyperparameters_of
 
@@ -28,6 +28,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
         {"variant": "16s", "encoder": "resnet18", "learned_upsampling": True},
     ),
     "unet": ("unet", {"widths": [4, 6, 8], "encoder": None}),
+    "unet-relative": ("unet", {"widths": [4, 6, 8], "relative": True}),
     "unet-lite0": ("unet", {"encoder": LITE}),
     "unet-resnet18": ("unet", {"encoder": "resnet18", "decoder_widths": [16, 8, 8]}),
     "segnet": ("segnet", {"widths": [8, 12, 16], "depths": [2, 2, 3]}),
@@ -170,8 +171,8 @@ def test_bands_and_classes_are_at_least_one() -> None:
 
 
 def test_hyperparameters_are_listed() -> None:
-    assert hyperparameters_of("segnet") == ("widths", "depths")
-    assert hyperparameters_of("unet", "resnet34") == ("encoder", "decoder_widths")
+    assert hyperparameters_of("segnet") == ("widths", "depths", "relative")
+    assert hyperparameters_of("unet", "resnet34") == ("encoder", "decoder_widths", "relative")
 
 
 def test_a_card_names_no_file() -> None:
@@ -196,3 +197,22 @@ def test_trains_in_bfloat16(variant: str) -> None:
     assert logits.dtype == torch.bfloat16
     logits.float().mean().backward()
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+
+
+@torch.inference_mode()
+def test_relative_networks_see_no_light() -> None:
+    """The same ground under another sun, through haze, beside nothing: the same map."""
+    torch.manual_seed(0)
+    network = build_model("unet", bands=2, classes=3, widths=[8, 12], relative=True).eval()
+    assert network.reach_px is None
+    ground = 100 * torch.randn(1, 2, 32, 32)  # the floor under the deviation is far below
+    seen = network(ground)
+    gain, haze = torch.tensor([3.0, 0.5])[:, None, None], torch.tensor([-1.0, 2.0])[:, None, None]
+    torch.testing.assert_close(network(ground * gain + haze), seen, atol=0.02, rtol=0.02)
+    image = np.full((1, 2, 32, 64), 0, np.float32)
+    image[..., :32] = ground.numpy()
+    apart = _relative(torch.from_numpy(image))
+    known = image[..., :32].reshape(2, -1)
+    expected = (known - known.mean(1, keepdims=True)) / (known.std(1, keepdims=True) + 0.1)
+    assert np.allclose(apart[..., :32].reshape(2, -1), expected, atol=1e-5)
+    assert not apart[..., 32:].any()

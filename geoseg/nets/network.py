@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 __all__ = ["Encoder", "Network"]
+
+LEAST_DEVIATION = 0.1
+"""Added to a chip's own deviation, in those of the training scenes: where a chip shows one thing
+alone, what is left of its contrast is noise."""
 
 
 class Encoder(nn.Module):
@@ -46,6 +51,8 @@ class Network(nn.Module):
     None where there is no bound or none is known."""
     encoder_name: str | None = None
     """What the encoder is called, for weights to be found."""
+    relative: bool = False
+    """Whether bands are brought to mean 0 and deviation 1 of each image first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,4 +80,16 @@ class Network(nn.Module):
         height, width = image.shape[-2:]
         if height % self.stride or width % self.stride:
             raise ValueError(f"{height} x {width} pixels: not multiples of {self.stride}")
-        return self.score(image)
+        return self.score(_relative(image) if self.relative else image)
+
+
+def _relative(image: Tensor) -> Tensor:
+    """An image without its light: each band minus its mean, over its deviation.
+
+    Pixels that are 0 in every band hold no data: they do not count, and stay 0.
+    """
+    known = (image != 0).any(dim=1, keepdim=True)
+    count = known.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+    apart = torch.where(known, image - image.sum(dim=(2, 3), keepdim=True) / count, 0.0)
+    deviation = (apart.square().sum(dim=(2, 3), keepdim=True) / count).sqrt()
+    return apart / (deviation + LEAST_DEVIATION)

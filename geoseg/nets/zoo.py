@@ -34,6 +34,7 @@ def build_model(
     bands: int | Sequence[str],
     classes: int,
     pretrained: str | Path | None = None,
+    relative: bool = False,
     **hyperparameters: Any,
 ) -> Network:
     """Build a network, with fresh weights or a pretrained encoder.
@@ -44,6 +45,9 @@ def build_model(
         classes: how many score planes come out.
         pretrained: what fills the encoder, see `geoseg.nets.pretrained`; it takes the bands by
             name. Nothing that a card would know: the weights are the bundle's.
+        relative: bring the bands of each image to mean 0 and deviation 1 first, so that light and
+            haze of a whole scene do not matter. The network then sees as far as the image
+            reaches, and cannot tell what only absolute values tell.
         hyperparameters: what else the network is built with; "unet" with an `encoder` is
             EncoderUNet, without UNet.
 
@@ -73,6 +77,8 @@ def build_model(
         network = network_type(count, classes, **hyperparameters)  # type: ignore[call-arg]
     except (TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{name} cannot be built with {hyperparameters}: {error}") from error
+    if relative:
+        network.relative, network.reach_px = True, None
     if pretrained is not None:
         fill_encoder(network, pretrained, bands)
     return network
@@ -88,6 +94,6 @@ def hyperparameters_of(name: str, encoder: str | None = None) -> tuple[str, ...]
     network_type = EncoderUNet if name == "unet" and encoder is not None else NETWORKS[name]
     parameters = inspect.signature(network_type).parameters.values()
     keywords = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
-    return (
-        tuple(keywords) if name != "unet" else ("encoder", *(k for k in keywords if k != "encoder"))
-    )
+    if name == "unet":
+        keywords = ["encoder", *(each for each in keywords if each != "encoder")]
+    return (*keywords, "relative")
