@@ -13,7 +13,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -360,11 +360,15 @@ def info(target: str, as_json: bool) -> None:
         else:
             printing.print_model(bundle)
         return
+    from geoseg.raster.products.opening import find_product
     from geoseg.raster.source import RasterSource
 
-    source = RasterSource(target)
-    facts = printing.scene_facts(source.header)
-    source.close()
+    product = find_product(path)
+    if product is not None:
+        facts = printing.product_facts(product)
+    else:
+        with closing(RasterSource(target)) as source:
+            facts = printing.scene_facts(source.header)
     click.echo(json.dumps(facts) if as_json else printing.table(facts))
 
 

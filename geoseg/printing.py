@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from geoseg.jobs.status import JobStatus, SceneState
     from geoseg.model.bundle import Bundle
     from geoseg.prediction import Prediction
+    from geoseg.raster.layered import Product
     from geoseg.raster.source import Header
     from geoseg.training.callbacks import Progress
 
@@ -37,6 +38,7 @@ __all__ = [
     "print_model",
     "print_prediction",
     "print_training",
+    "product_facts",
     "scene_facts",
     "table",
     "training_bar",
@@ -269,6 +271,29 @@ def scene_facts(header: Header) -> dict[str, Any]:
         "offset": _one_or_all(header.offsets),
         "alpha_band": header.alpha(known.values() if isinstance(known, dict) else ()),
     }
+
+
+def product_facts(product: Product) -> dict[str, Any]:
+    """A product as geoseg reads it."""
+    return {
+        "product": product.name,
+        "level": product.level,
+        "bands": {layer.band: layer.path.name for layer in product.layers},
+        "reflectance": [
+            f"{bands}: stored value x {scale:g} + {offset:g}"
+            for (scale, offset), bands in _by_scaling(product).items()
+        ],
+        "masked_by": [quality.path.name for quality in product.quality],
+        "assumed": list(product.assumed),
+    }
+
+
+def _by_scaling(product: Product) -> dict[tuple[float, float], str]:
+    bands: dict[tuple[float, float], str] = {}
+    for layer in product.layers:
+        key = layer.scale, layer.offset
+        bands[key] = f"{bands[key]} {layer.band}" if key in bands else layer.band
+    return bands
 
 
 def _one_or_all(values: tuple[Any, ...]) -> Any:

@@ -9,8 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
+from click.testing import CliRunner
 from made_products import SIDE_M, flat, make_item, make_landsat, make_safe, write_band
 
+import geoseg
+from geoseg.cli import cli
 from geoseg.errors import BandError, InputError, SceneError
 from geoseg.raster.opening import open_scene
 from geoseg.raster.scene import Chip, Reading
@@ -191,6 +195,29 @@ def test_files_of_a_band_each(tmp_path: Path) -> None:
     assert values(chip) == pytest.approx([1e-4])
     with pytest.raises(BandError, match=r"picture\.tif does not say which band"):
         read_all([*files, write_band(tmp_path / "picture.tif", flat(10, 1), 10)], ("red",))
+
+
+def test_info_tells_what_a_product_is(tmp_path: Path) -> None:
+    safe = make_safe(tmp_path, {"04": 1900, "8A": 4000}, quality=np.full((120, 120), 4, np.uint8))
+    told = CliRunner().invoke(cli, ["info", "--json", str(safe)])
+    assert told.exit_code == 0, told.output
+    facts = json.loads(told.stdout)
+    assert facts["level"] == "surface"
+    assert facts["bands"]["nir08"] == "T33TWN_20240612T100031_B8A_20m.jp2"
+    assert facts["reflectance"] == ["red nir08: stored value x 0.0001 + -0.1"]
+    assert facts["masked_by"] == ["T33TWN_20240612T100031_SCL_20m.jp2"]
+
+
+def test_a_folder_is_mapped_with_one_word(tmp_path: Path) -> None:
+    classes = np.full((120, 120), 4, np.uint8)
+    classes[:30] = 9
+    safe = make_safe(tmp_path, SENTINEL_SIX, quality=classes)
+    done = geoseg.predict(safe, output=tmp_path / "map", polygons=False)
+    with rasterio.open(done.files["classes"]) as dataset:
+        assert dataset.name.endswith(f"{safe.stem}_classes.tif")
+        mapped = dataset.read(1)
+    assert (mapped[:60] == 255).all()
+    assert (mapped[60:] != 255).all()
 
 
 def test_what_is_no_product(tmp_path: Path) -> None:
