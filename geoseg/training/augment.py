@@ -24,6 +24,8 @@ class Variation:
     """Share of the chips that are turned by any angle; what comes from outside is unlabelled."""
     jitter: float = 0.0
     """Brightness and bands vary by so much, in standard deviations; contrast by that exponent."""
+    dates: int = 1
+    """How many images of one place are stacked: turned together, each under a light of its own."""
 
 
 def vary(
@@ -32,7 +34,7 @@ def vary(
     """A variant of a chip.
 
     Args:
-        image: (C, S, S), scaled to mean 0 and deviation 1; 0 where invalid.
+        image: (dates x C, S, S), scaled to mean 0 and deviation 1; 0 where invalid.
         labels: (S, S), int64; 255 where not labelled.
         variation: how much.
         generator: what chance comes from.
@@ -45,7 +47,8 @@ def vary(
     if variation.rotate and _chance(generator) < variation.rotate:
         image, labels = _rotate(image, labels, 2 * math.pi * _chance(generator))
     if variation.jitter:
-        image = _jitter(image, variation.jitter, generator)
+        each_date = image.chunk(variation.dates)
+        image = torch.cat([_jitter(each, variation.jitter, generator) for each in each_date])
     return image.contiguous(), labels.contiguous()
 
 
