@@ -142,6 +142,9 @@ class Recipe(BaseModel):
     jitter: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="How far brightness and contrast of chips vary, in standard deviations."
     )
+    same_date: Share = Field(
+        0.1, description="With scenes_after: share of chips of one date twice, so unchanged."
+    )
 
     loss: dict[str, float] | str = Field(
         {"cross_entropy": 1.0, "dice": 1.0}, description="A loss, or losses by weight."

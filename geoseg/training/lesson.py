@@ -73,7 +73,7 @@ class Lesson(LightningDataModule):
         self.stored_type = stored_type
         self.stride = network.stride
         self.tiling = _tiling(recipe, network)
-        variation = Variation(recipe.flips, recipe.rotate, recipe.jitter, recipe.dates)
+        variation = _variation(recipe)
         mean, stddev = (np.tile(each, recipe.dates) for each in statistics)
         self._chips = LabelledGround(
             grounds, mean, stddev, chip_px=recipe.chip_px, variation=variation
@@ -229,6 +229,13 @@ def prepare(recipe: Recipe) -> Iterator[Lesson]:
         scenes = [path for pair in pairs for path in (pair.scene, pair.after) if path is not None]
         stored = _stored_type(recipe, scenes)
         yield Lesson(recipe, grounds, surveys, split, network, statistics, stored)
+
+
+def _variation(recipe: Recipe) -> Variation:
+    if recipe.dates == 1:
+        return Variation(recipe.flips, recipe.rotate, recipe.jitter)
+    unchanged = recipe.legend.codes.index(recipe.unchanged)
+    return Variation(recipe.flips, recipe.rotate, recipe.jitter, 2, recipe.same_date, unchanged)
 
 
 def _refuse_other_dates(recipe: Recipe, network: Network) -> None:
