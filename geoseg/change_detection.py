@@ -13,6 +13,7 @@ import numpy.typing as npt
 import rasterio
 
 from geoseg.bitemporal.alignment import align
+from geoseg.bitemporal.change_legend import ChangeLegend
 from geoseg.bitemporal.dates import scene_dates
 from geoseg.bitemporal.draft import ConfinedFindings
 from geoseg.bitemporal.pair import open_pair
@@ -20,7 +21,7 @@ from geoseg.bitemporal.semantic import WantedTransitions
 from geoseg.bitemporal.settlement import settled
 from geoseg.change_files import ChangeFiles, file_names
 from geoseg.change_record import ChangeRecord
-from geoseg.comparisons import ClassComparison, Comparison, ValueComparison
+from geoseg.comparisons import ClassComparison, Comparison, PairComparison, ValueComparison
 from geoseg.errors import InputError
 from geoseg.grid import Grid, Window
 from geoseg.model.bundle import DEFAULT_MODEL
@@ -95,7 +96,8 @@ def change(
         after: the later one.
         output: the folder for the results.
         name: what their names begin with; by default AFTER_change.
-        method: "model" compares the class probabilities that a model gives both; "irmad" and
+        method: "model" compares the class probabilities that a model gives both, or takes the
+            word of a model that was trained on pairs of scenes; "irmad" and
             "cva" compare the values themselves, whatever their gains and offsets, and do not
             know from what to what.
         model: an installed model's name, a bundle's path, or a loaded model.
@@ -142,8 +144,7 @@ def change(
     classes = _classes(from_classes), _classes(to_classes)
     if method == "model":
         loaded = model if isinstance(model, Model) else load_model(model, runtime=runtime)
-        wanted = WantedTransitions.of(loaded.card.legend, *classes)
-        comparison: Comparison = ClassComparison(loaded, wanted, reading, gsd)
+        comparison: Comparison = _by_model(loaded, classes, reading, gsd)
     else:
         _refuse_classes(method, classes)
         comparison = ValueComparison(method, scenes, reading, gsd)
@@ -218,6 +219,21 @@ def _around(grid: Grid, area: str | Path | None) -> Grid:
         return grid
     window = Area(area, grid).window.pad(SURROUNDINGS_PX).intersect(grid.window)
     return grid if window is None else grid.crop(window)
+
+
+def _by_model(
+    model: Model,
+    classes: tuple[list[str] | None, list[str] | None],
+    reading: Reading,
+    gsd: float | None,
+) -> Comparison:
+    """As many scenes at a time as the model was trained on."""
+    card = model.card
+    if card.dates == 2:
+        kinds = ChangeLegend(card.legend, card.unchanged).wanted_kinds(*classes)
+        return PairComparison(model, kinds, reading, gsd)
+    wanted = WantedTransitions.of(card.legend, *classes)
+    return ClassComparison(model, wanted, reading, gsd)
 
 
 def _classes(wanted: Classes | None) -> list[str] | None:

@@ -10,19 +10,18 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from geoseg.bitemporal.change_legend import ChangeLegend
 from geoseg.bitemporal.settlement import ChangeStrip
 from geoseg.bitemporal.transitions import (
-    CHANGE_COLOUR,
-    CHANGED,
-    CODES,
     TransitionAttributes,
     TransitionCount,
+    changed_codes,
     transition_codes,
     write_matrix,
 )
 from geoseg.errors import SceneError
 from geoseg.grid import Grid, Window
-from geoseg.legend import NODATA, Legend, LegendClass
+from geoseg.legend import NODATA
 from geoseg.outputs import Staging
 from geoseg.raster.geotiff import MapWriter, write_category_names
 from geoseg.raster.pictures import map_picture, picture, scene_picture, shown_bands
@@ -33,12 +32,7 @@ from geoseg.vector.layers import write_layer
 from geoseg.vector.polygons import ClassStrip, trace_polygons
 from geoseg.vector.tables import PolygonTable
 
-__all__ = ["YES_OR_NO", "ChangeFiles", "file_names"]
-
-YES_OR_NO = Legend(
-    (LegendClass(0, "unchanged", "#d9d9d9"), LegendClass(CHANGED, "changed", CHANGE_COLOUR))
-)
-"""The legend of change that has no class."""
+__all__ = ["ChangeFiles", "file_names"]
 
 
 def file_names(stem: str) -> dict[str, str]:
@@ -61,7 +55,7 @@ class ChangeFiles:
         stem: what the file names begin with.
         grid: where the pixels lie.
         bands: common names of the bands of the scenes.
-        legend: the classes; None when they are not known, and a pixel only changed or not.
+        legend: the classes, or the kinds of change.
         dates: of the earlier and the later scene, ISO 8601; None where unknown.
         tags: written into the raster's metadata.
     """
@@ -72,7 +66,7 @@ class ChangeFiles:
         stem: str,
         grid: Grid,
         bands: Sequence[str],
-        legend: Legend | None,
+        legend: ChangeLegend,
         dates: Sequence[str | None],
         tags: Mapping[str, str],
     ) -> None:
@@ -83,7 +77,7 @@ class ChangeFiles:
         planes = len(self._shown)
         self._scenes = [Sampled(grid.shape, planes, np.float32, 0) for _ in dates]
         self._classes = Sampled(grid.shape, 2, np.uint8, NODATA)
-        names = ("change", "confidence") if legend is None else ("from", "to", "confidence")
+        names = ("change", "confidence") if legend.kinds else ("from", "to", "confidence")
         scales = (*(1.0 for _ in names[1:]), 1 / PERCENT)
         self.counts = TransitionCount(grid)
         """What was counted so far."""
@@ -129,10 +123,8 @@ class ChangeFiles:
             raise SceneError("the scenes share no valid pixel: nothing to compare")
         with watch.stage("write"):
             self._raster.close()
-            if self._legend is None:
-                write_category_names(self._paths["change"], YES_OR_NO)
-            else:
-                write_category_names(self._paths["change"], self._legend, (1, 2))
+            with_names = (1,) if self._legend.kinds else (1, 2)
+            write_category_names(self._paths["change"], self._legend.legend, with_names)
             write_matrix(self._paths["matrix"], self.counts, self._legend)
         return polygons
 
@@ -159,14 +151,14 @@ class ChangeFiles:
             yield ClassStrip(codes, confidence.astype(np.float32), last)
 
     def _write_strip(self, strip: ChangeStrip) -> None:
-        classes = [strip.after] if self._legend is None else [strip.before, strip.after]
+        classes = [strip.after] if self._legend.kinds else [strip.before, strip.after]
         self._raster.write(strip.window, np.stack((*classes, strip.probability)))
         self.counts.add(strip.window, strip.before, strip.after)
         self._classes.see(strip.window, np.stack((strip.before, strip.after)))
 
     def _write_polygons(self, strips: Iterable[ClassStrip]) -> int:
         table = PolygonTable(
-            trace_polygons(strips, self._grid, classes=self._changed_codes()),
+            trace_polygons(strips, self._grid, classes=changed_codes(self._legend)),
             TransitionAttributes(self._legend, self._dates),
             in_metres=self._grid.gsd_m is not None,
             with_confidence=True,
@@ -174,28 +166,22 @@ class ChangeFiles:
         layer = f"{self._stem}_polygons"
         return write_layer(self._paths["polygons"], table, self._grid.crs, layer=layer)
 
-    def _changed_codes(self) -> frozenset[int]:
-        if self._legend is None:
-            return frozenset({CHANGED})
-        codes = self._legend.codes
-        return frozenset(one * CODES + other for one in codes for other in codes if one != other)
-
     def _draw(self, title: str) -> None:
         """Both scenes, and what changed over the later one in pale grey."""
         before, after = self._classes.planes
         known = before != NODATA
         scenes = [scene_picture(each.planes, known) for each in self._scenes]
-        legend = self._legend or YES_OR_NO
-        changed = np.asarray(map_picture(after, legend))
+        changed = np.asarray(map_picture(after, self._legend.legend))
         pale = 255 - (255 - np.asarray(scenes[1].convert("L"))[..., None].repeat(3, axis=2)) // 3
         drawn = np.where((before != after)[..., None], changed, pale)
         draw_sheet(
             self._paths["preview"], title, [*scenes, picture(np.moveaxis(drawn, -1, 0))],
-            self._entries(legend),
+            self._entries(),
         )  # fmt: skip
 
-    def _entries(self, legend: Legend) -> list[tuple[tuple[int, int, int], str]]:
+    def _entries(self) -> list[tuple[tuple[int, int, int], str]]:
         """What places have become, the most first."""
+        legend = self._legend.legend
         total = max(1, self.counts.valid_pixels)
         shares = {
             each: sum(self.counts.pixels(c, each.code) for c in legend.codes if c != each.code)
@@ -203,5 +189,5 @@ class ChangeFiles:
             for each in legend
         }
         ordered = sorted(shares.items(), key=lambda item: -item[1])
-        now = "" if self._legend is None else "now "
+        now = "" if self._legend.kinds else "now "
         return [(each.rgb, f"{now}{each.name}  {share:.2%}") for each, share in ordered if share]

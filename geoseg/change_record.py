@@ -14,7 +14,6 @@ from geoseg.bitemporal.alignment import Alignment
 from geoseg.bitemporal.dates import SceneDate
 from geoseg.bitemporal.draft import Findings
 from geoseg.bitemporal.transitions import TransitionCount
-from geoseg.change_files import YES_OR_NO
 from geoseg.comparisons import Comparison
 from geoseg.grid import Grid, Window
 from geoseg.stopwatch import Stopwatch
@@ -68,7 +67,7 @@ class ChangeRecord:
 
     def tags(self) -> dict[str, str]:
         """What the raster says of its making; no times, so that a rerun gives the same bytes."""
-        facts, legend = self.comparison.facts(), self.comparison.legend or YES_OR_NO
+        facts, legend = self.comparison.facts(), self.comparison.legend.legend
         told = {
             "GEOSEG_VERSION": version("geoseg"),
             "GEOSEG_METHOD": facts["method"],
@@ -122,7 +121,11 @@ class ChangeRecord:
             "polygons": polygons,
             "transitions": [
                 {"from": e.before, "to": e.after, "pixels": e.pixels, "area_ha": e.hectares}
-                for e in (() if legend is None else counts.transitions(legend))
+                for e in counts.transitions(legend)
+            ],
+            "kinds": [
+                {"change": e.name, "pixels": e.pixels, "area_ha": e.hectares}
+                for e in counts.kinds(legend)
             ],
             "threshold": findings.facts(),
             "assumed": self.assumed,

@@ -174,8 +174,10 @@ def predict(
     _refuse_twins(scenes)
     from geoseg.model.runtime import load_model
     from geoseg.prediction import predict as predict_scene
+    from geoseg.prediction import refuse_two_dates
 
     loaded = load_model(model, runtime=runtime)
+    refuse_two_dates(loaded.card)  # once, not scene by scene
     if max_pixels is not None:
         options["max_pixels"] = max_pixels
     failures: list[int] = []
@@ -289,7 +291,7 @@ def models(as_json: bool) -> int:
         if as_json:
             click.echo(json.dumps({"name": name, **printing.card_facts(bundle)}))
         else:
-            click.echo(f"{name}  {len(card.legend)} classes from {' '.join(card.bands)}")
+            click.echo(f"{name}  {printing.what_it_maps(card)}")
             click.echo(f"    {card.description}")
     return status
 
@@ -565,6 +567,12 @@ class _SeveralValues(click.Command):
 @click.argument("model", metavar="MODEL")
 @click.option("--scenes", multiple=True, required=True, metavar="FILE...", help="Files, patterns.")
 @click.option(
+    "--scenes-after",
+    multiple=True,
+    metavar="FILE...",
+    help="For a model that compares two scenes: the later ones, called as the earlier ones are.",
+)
+@click.option(
     "--labels",
     multiple=True,
     required=True,
@@ -602,6 +610,7 @@ class _SeveralValues(click.Command):
 def evaluate(
     model: str,
     scenes: tuple[str, ...],
+    scenes_after: tuple[str, ...],
     labels: tuple[str, ...],
     unlabelled: str | None,
     max_pixels: int | None,
@@ -621,7 +630,13 @@ def evaluate(
         options["max_pixels"] = max_pixels
     with _progress("evaluate", show=not (quiet or as_json)) as progress:
         evaluation = evaluate_model(
-            model, scenes, labels, unlabelled=_codes(unlabelled), progress=progress, **options
+            model,
+            scenes,
+            labels,
+            scenes_after=scenes_after or None,
+            unlabelled=_codes(unlabelled),
+            progress=progress,
+            **options,
         )
     if as_json:
         files = {what: str(path) for what, path in evaluation.files.items()}

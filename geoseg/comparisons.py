@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from geoseg.bitemporal.alteration import Comparison as ValueMethod
+from geoseg.bitemporal.change_legend import YES_OR_NO, ChangeLegend
 from geoseg.bitemporal.draft import Draft, Findings
 from geoseg.bitemporal.pair import ScenePair, shared_bands
 from geoseg.bitemporal.semantic import WantedTransitions, compare_classes
 from geoseg.bitemporal.spectral import compare_values
+from geoseg.bitemporal.stacked import StackedPair
+from geoseg.bitemporal.trained import PLANES, find_kinds
 from geoseg.grid import Grid, Window
-from geoseg.legend import Legend
 from geoseg.model.runtime import Model
 from geoseg.prediction import Progress, at_gsd, fitting_grid, predict_strips
 from geoseg.raster.chips import PlannedChip
@@ -24,7 +26,7 @@ from geoseg.raster.scene import Chip, Reading, Scene, Units
 from geoseg.raster.stitch import Strip
 from geoseg.stopwatch import Stopwatch
 
-__all__ = ["ClassComparison", "Comparison", "ValueComparison"]
+__all__ = ["ClassComparison", "Comparison", "PairComparison", "ValueComparison"]
 
 See = Callable[[int, Window, npt.NDArray[np.float32]], None]
 """Shown the pixels (C, H, W) of the earlier (0) and of the later scene (1) at a window."""
@@ -33,7 +35,7 @@ DRAFT_PLANES = 4
 
 
 class Comparison(Protocol):
-    """A way to compare two scenes. A bi-temporal network would be another one."""
+    """A way to compare two scenes."""
 
     @property
     def bands(self) -> Sequence[str] | None:
@@ -51,8 +53,8 @@ class Comparison(Protocol):
         ...
 
     @property
-    def legend(self) -> Legend | None:
-        """The classes; None where it only finds out whether something changed."""
+    def legend(self) -> ChangeLegend:
+        """The classes, or the kinds of change."""
         ...
 
     @property
@@ -103,7 +105,7 @@ class ValueComparison:
 
     units: Units = "stored"
     stored_type = None
-    legend = None
+    legend = YES_OR_NO
 
     def __init__(
         self,
@@ -136,29 +138,19 @@ class ValueComparison:
             return compare_values(pair, self._method, draft, see, progress)
 
 
-class ClassComparison:
-    """Compares the classes that a model sees.
-
-    Args:
-        model: it.
-        wanted: the transitions that count.
-        reading: what a person says about both scenes.
-        gsd: metres to read at; None: within the model's range; 0: as the scenes are.
-    """
+class _ModelComparison:
+    """What comparing with a model takes, however many dates it sees."""
 
     assumed: Sequence[str] = ()
 
-    def __init__(
-        self, model: Model, wanted: WantedTransitions, reading: Reading, gsd: float | None = None
-    ) -> None:
-        self._model, self._wanted = model, wanted
+    def __init__(self, model: Model, reading: Reading, gsd: float | None) -> None:
+        self._model = model
         self._fit = partial(
             fitting_grid, name="the pair", card=model.card, gsd=gsd, max_pixels=reading.max_pixels
         )
         self.bands = model.card.bands
         self.units = model.card.units
         self.stored_type = model.card.stored_type
-        self.legend = model.card.legend
 
     def fit(self, grid: Grid) -> Grid:
         """See Comparison."""
@@ -170,6 +162,24 @@ class ClassComparison:
         label = model.runtime.label
         told = {"name": model.card.name, "sha256": model.sha256, "runtime": label}
         return {"method": "model", "model": told}
+
+
+class ClassComparison(_ModelComparison):
+    """Compares the classes that a model sees on each date.
+
+    Args:
+        model: it.
+        wanted: the transitions that count.
+        reading: what a person says about both scenes.
+        gsd: metres to read at; None: within the model's range; 0: as the scenes are.
+    """
+
+    def __init__(
+        self, model: Model, wanted: WantedTransitions, reading: Reading, gsd: float | None = None
+    ) -> None:
+        super().__init__(model, reading, gsd)
+        self._wanted = wanted
+        self.legend = ChangeLegend(model.card.legend)
 
     def compare(
         self,
@@ -185,7 +195,7 @@ class ClassComparison:
         with watch.stage("compare"):
             return compare_classes(
                 _in_lock_step(earlier, later, pair.grid.height, progress),
-                self.legend,
+                self.legend.legend,
                 self._wanted,
                 Draft(draft, pair.grid, DRAFT_PLANES, np.uint8),
             )
@@ -195,6 +205,55 @@ class ClassComparison:
             see(number, planned.core, chip.pixels[:, *planned.core.within(planned.window)])
 
         return predict_strips(scene, self._model, scores=True, see_chip=see_chip, watch=watch)
+
+
+class PairComparison(_ModelComparison):
+    """Finds the kinds of change that a model of two dates sees.
+
+    Args:
+        model: it.
+        wanted: codes of the kinds that count.
+        reading: what a person says about both scenes.
+        gsd: see ClassComparison.
+    """
+
+    def __init__(
+        self, model: Model, wanted: Collection[int], reading: Reading, gsd: float | None = None
+    ) -> None:
+        super().__init__(model, reading, gsd)
+        self._wanted = wanted
+        self.legend = ChangeLegend(model.card.legend, model.card.unchanged)
+
+    def compare(
+        self,
+        pair: ScenePair,
+        draft: Path,
+        see: See,
+        watch: Stopwatch,
+        progress: Progress,
+    ) -> Findings:
+        """See Comparison."""
+
+        def see_chip(planned: PlannedChip, chip: Chip) -> None:
+            both = chip.pixels[:, *planned.core.within(planned.window)]
+            for date, pixels in enumerate(np.split(both, 2)):
+                see(date, planned.core, pixels)
+
+        strips = predict_strips(
+            StackedPair(pair), self._model, scores=True, see_chip=see_chip, watch=watch
+        )
+        return find_kinds(
+            _told(strips, pair.grid.height, progress),
+            self.legend,
+            self._wanted,
+            Draft(draft, pair.grid, PLANES, np.uint8),
+        )
+
+
+def _told(strips: Iterator[Strip], height: int, progress: Progress) -> Iterator[Strip]:
+    for strip in strips:
+        yield strip
+        progress(strip.window.row_stop / height)
 
 
 def _in_lock_step(

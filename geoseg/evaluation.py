@@ -38,6 +38,7 @@ def evaluate(
     scenes: Paths,
     labels: Paths,
     *,
+    scenes_after: Paths | None = None,
     output: str | Path = ".",
     bands: str | Mapping[str, int] | None = None,
     sensor: str | None = None,
@@ -64,6 +65,8 @@ def evaluate(
         scenes: raster files, or patterns such as "scenes/*.tif".
         labels: of each scene, a raster of class codes or polygons in a file of the same stem; or
             one vector file for all.
+        scenes_after: for a model of two dates: the later scene of each, in a file of the same
+            stem; labels tell what changed.
         output: the folder for the results.
         bands: see `predict`, as for `sensor`, `scale`, `offset`, `nodata`, `gsd`, `max_pixels`.
         sensor: whose own band names or customary band order the scenes use.
@@ -88,8 +91,10 @@ def evaluate(
         ModelError: if the model cannot be loaded.
         OutputError: if the results cannot be written; nothing is left then.
     """
-    pairs = pair_up(find_files(scenes, "scenes"), find_files(labels, "labels"))
     loaded = model if isinstance(model, Model) else load_model(model, runtime=runtime)
+    _refuse_other_dates(loaded.card, scenes_after)
+    later = None if scenes_after is None else find_files(scenes_after, "later scenes")
+    pairs = pair_up(find_files(scenes, "scenes"), find_files(labels, "labels"), later)
     how = Scoring(
         Reading(bands, sensor, scale, offset, nodata, max_pixels),
         gsd,
@@ -139,7 +144,7 @@ def score_scenes(
         except GeosegError as error:
             if pair.scene.name in str(error):
                 raise
-            raise type(error)(f"{pair.scene.name}: {error}") from error
+            raise type(error)(f"{pair.name}: {error}") from error
         scores.append(scored)
         ranked = sorted([*worst, *chips], key=lambda chip: chip.agreement)
         worst = tuple(ranked[:MOST_CHIPS])
@@ -150,13 +155,22 @@ def score_scenes(
         model.card.legend,
         tuple(scores),
         worst,
-        tuple(str(pair.scene) for pair in pairs if pair.scene.name in _trained_with(model.card)),
+        tuple(str(pair.scene) for pair in pairs if pair.name in _trained_with(model.card)),
     )
     if not score.matrix.total:
         raise InputError(
             f"nothing to score by: none of {len(pairs)} scenes has a pixel with data and a label"
         )
     return score
+
+
+def _refuse_other_dates(card: Card, scenes_after: Paths | None) -> None:
+    if card.dates == 2 and scenes_after is None:
+        raise InputError(
+            f"{card.name} compares two scenes: give the later ones, too, with --scenes-after"
+        )
+    if card.dates == 1 and scenes_after is not None:
+        raise InputError(f"{card.name} maps one scene at a time: leave --scenes-after away")
 
 
 def _trained_with(card: Card) -> frozenset[str]:

@@ -51,12 +51,19 @@ class Labels(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LabelledScene:
-    """A scene's file and the file of its labels."""
+    """A scene's file and the file of its labels; or two scenes' and that of what changed."""
 
     scene: Path
     labels: Path
     kept_for: Literal["validation", "test"] | None = None
     """What it is kept apart for; None: it may be learnt from."""
+    after: Path | None = None
+    """The later scene of the same place, where labels tell what changed."""
+
+    @property
+    def name(self) -> str:
+        """What the scene, or the two, are called once they are open."""
+        return self.scene.name if self.after is None else f"{self.scene.name} -> {self.after.name}"
 
 
 def find_files(given: Paths, what: str, folder: str | Path = ".") -> list[Path]:
@@ -83,37 +90,57 @@ def find_files(given: Paths, what: str, folder: str | Path = ".") -> list[Path]:
     return sorted(found)
 
 
-def pair_up(scenes: Sequence[Path], labels: Sequence[Path]) -> tuple[LabelledScene, ...]:
+def pair_up(
+    scenes: Sequence[Path], labels: Sequence[Path], later: Sequence[Path] | None = None
+) -> tuple[LabelledScene, ...]:
     """Find the labels of each scene: the file of the same stem, or one vector file for all.
+
+    Args:
+        scenes: the scenes; the earlier ones, where labels tell of change.
+        labels: the labels.
+        later: the later scene of each, of the same stem in another folder, likewise.
 
     Raises:
         InputError: if a scene has no labels, or labels have no scene.
     """
-    if not scenes or not labels:
-        raise InputError(f"there are no {'labels' if scenes else 'scenes'}: nothing to pair up")
+    if not scenes:
+        raise InputError("there are no scenes: nothing to pair up")
+    afters = [None] * len(scenes) if later is None else _namesakes(scenes, later, "later scenes")
     if len(labels) == 1 and labels[0].suffix.lower() in OPENERS:
-        return tuple(LabelledScene(scene, labels[0]) for scene in scenes)
+        found = list(labels) * len(scenes)
+    else:
+        found = _namesakes(scenes, labels, "labels")
+    return tuple(
+        LabelledScene(scene, its_labels, after=after)
+        for scene, its_labels, after in zip(scenes, found, afters, strict=True)
+    )
+
+
+def _namesakes(scenes: Sequence[Path], others: Sequence[Path], what: str) -> list[Path]:
+    """The file of the same stem as each scene has; or the only other of an only scene."""
+    if not others:
+        raise InputError(f"there are no {what}: nothing to pair up")
     by_stem: dict[str, Path] = {}
-    for path in labels:
+    for path in others:
         twin = by_stem.setdefault(path.stem, path)
         if twin != path:
-            raise InputError(f"{twin} and {path} have one name; which are the labels of a scene?")
+            raise InputError(f"{twin} and {path} have one name; which are the {what} of a scene?")
     stems = [scene.stem for scene in scenes]
     twins = [scene for scene in scenes if stems.count(scene.stem) > 1]
     if twins:
-        raise InputError(f"{twins[0]} and {twins[1]} have one name; whose are the labels of it?")
+        raise InputError(f"{twins[0]} and {twins[1]} have one name; whose are the {what} of it?")
     missing = [scene for scene in scenes if scene.stem not in by_stem]
-    if missing and len(scenes) == len(labels) == 1:
-        return (LabelledScene(scenes[0], labels[0]),)
+    if missing and len(scenes) == len(others) == 1:
+        return list(others)
     if missing:
         raise InputError(
-            f"{len(missing)} of {len(scenes)} scenes have no labels of the same name, first "
-            f"{missing[0]}; labels are called as their scene is"
+            f"{len(missing)} of {len(scenes)} scenes have no {what} of the same name, first "
+            f"{missing[0]}; {what} are called as their scene is"
         )
     left = set(by_stem) - set(stems)
     if left:
-        raise InputError(f"the labels {by_stem[min(left)]} have no scene of the same name")
-    return tuple(LabelledScene(scene, by_stem[scene.stem]) for scene in scenes)
+        raise InputError(f"the {what} {by_stem[min(left)]} have no scene of the same name")
+    return [by_stem[stem] for stem in stems]
 
 
 @contextmanager

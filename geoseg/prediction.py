@@ -39,6 +39,7 @@ __all__ = [
     "fitting_grid",
     "predict",
     "predict_strips",
+    "refuse_two_dates",
 ]
 
 MOST_CHIP_PX = 1 << 14
@@ -178,9 +179,10 @@ def predict(
         BandError: if its bands are not, or not clearly, the model's.
         ModelError: if the model cannot be loaded.
         OutputError: if the results cannot be written; nothing is left then.
-        InputError: if results exist, or an option makes no sense.
+        InputError: if results exist, an option makes no sense, or the model compares two scenes.
     """
     loaded = model if isinstance(model, Model) else load_model(model, runtime=runtime)
+    refuse_two_dates(loaded.card)
     tiling = Tiling(join, chip_px, halo_px)
     opening = open_scene(
         scene,
@@ -259,6 +261,18 @@ def _score(
         yield ScoredChip(planned, scores, chip.valid)
     for planned, chip in waiting:
         yield ScoredChip(planned, None, chip.valid)
+
+
+def refuse_two_dates(card: Card) -> None:
+    """Refuse a model that compares two scenes where there is one.
+
+    Raises:
+        InputError: if it does.
+    """
+    if card.dates == 2:
+        raise InputError(
+            f"{card.name} compares two scenes: use geoseg change BEFORE AFTER --model MODEL"
+        )
 
 
 def fitting_grid(grid: Grid, name: str, card: Card, gsd: float | None, max_pixels: int) -> Grid:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from geoseg.change_detection import Change
     from geoseg.jobs.status import JobStatus, SceneState
     from geoseg.model.bundle import Bundle
+    from geoseg.model.card import Card
     from geoseg.prediction import Prediction
     from geoseg.raster.layered import Product
     from geoseg.raster.source import Header
@@ -42,6 +43,7 @@ __all__ = [
     "scene_facts",
     "table",
     "training_bar",
+    "what_it_maps",
 ]
 
 
@@ -85,10 +87,8 @@ def print_change(change: Change) -> None:
         click.echo(f"  warning: {warning}", err=True)
     for assumed in summary["assumed"]:
         click.echo(f"  assumed: {assumed}", err=True)
-    changed = {"from": "changed", "to": "", "pixels": summary["changed_pixels"],
-               "area_ha": summary["changed_area_ha"]}  # fmt: skip
-    for each in summary["transitions"] or [changed]:
-        what = f"{each['from']} -> {each['to']}" if each["to"] else each["from"]
+    for each in summary["transitions"] or summary["kinds"]:
+        what = each["change"] if "change" in each else f"{each['from']} -> {each['to']}"
         area = each["area_ha"]
         amount = f"{each['pixels']:>12,} px" if area is None else f"{area:>12,.1f} ha"
         click.echo(f"  {what:<32}{amount}")
@@ -214,11 +214,21 @@ def card_facts(bundle: Bundle) -> dict[str, Any]:
         "path": str(bundle.path),
         "sha256": bundle.sha256,
         "bands": list(card.bands),
+        "dates": card.dates,
         "classes": {each.code: each.name for each in card.legend},
         "units": card.units,
         "gsd_m": card.gsd_m,
         "license": card.license,
     }
+
+
+def what_it_maps(card: Card) -> str:
+    """What goes into a model and what comes out, in a line."""
+    bands, count = " ".join(card.bands), len(card.legend)
+    if card.dates == 1:
+        return f"{count} classes from {bands}"
+    kinds = "change" if count == 2 else f"{count - 1} kinds of change"
+    return f"{kinds} between two scenes, from {bands} of each"
 
 
 def print_model(bundle: Bundle) -> None:
@@ -236,6 +246,7 @@ def print_model(bundle: Bundle) -> None:
         f"{card.total_parameters:,} parameters",
         "bands": " ".join(card.bands),
         "units": card.units,
+        "maps": what_it_maps(card),
         "gsd": gsd,
         "classes": ", ".join(f"{each.code} {each.name}" for each in card.legend),
         "chips": f"{chips}; {kept:.0%} of what is computed is kept",

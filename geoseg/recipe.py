@@ -47,22 +47,32 @@ class Recipe(BaseModel):
 
     data: str = Field(".", description="Folder that scenes and labels lie in; relative to here.")
     scenes: Files = Field(description="Files or patterns such as images/*.tif.")
+    scenes_after: Files | None = Field(
+        None,
+        description="To learn change: the later scene of each, called as the earlier one is; "
+        "labels tell what changed.",
+    )
     labels: Files = Field(
         description="Files called as their scenes are, or one file of polygons for all."
     )
     validation_scenes: Files | None = Field(
         None, description="Scenes kept apart to choose the best epoch by, instead of a share."
     )
+    validation_scenes_after: Files | None = Field(None, description="The later scene of each.")
     validation_labels: Files | None = Field(None, description="Their labels.")
     test_scenes: Files | None = Field(
         None, description="Scenes kept apart that nothing is chosen by, instead of a share."
     )
+    test_scenes_after: Files | None = Field(None, description="The later scene of each.")
     test_labels: Files | None = Field(None, description="Their labels.")
     label_field: str = Field("class", description="Of polygons: the field that holds the class.")
     classes: dict[int, str | ClassName] = Field(
         description="Code: name, or code: {name: ..., colour: '#rrggbb'}.", min_length=2
     )
     unlabelled: tuple[int, ...] = Field((), description="Codes that say nothing about a pixel.")
+    unchanged: int = Field(
+        0, description="With scenes_after: the code of the class where nothing changed."
+    )
     bands: tuple[str, ...] = Field(description="Common names, in order: [red, green, blue, nir].")
     band_numbers: dict[str, int] | None = Field(
         None, description="Which band is which, if the scenes do not say: {red: 3, green: 2}."
@@ -93,7 +103,11 @@ class Recipe(BaseModel):
     )
     split_seed: int = Field(0, description="Another keeps others apart.")
 
-    architecture: str = Field("unet", description="unet, fcn, segnet, deeplabv3(plus), pspnet.")
+    architecture: str = Field(
+        "unet",
+        description="unet, fcn, segnet, deeplabv3(plus), pspnet; with scenes_after: "
+        "siamese_unet, fcsiam_diff, fcsiam_conc.",
+    )
     network: dict[str, Any] = Field(
         {}, description="What else the network is built with: {encoder: resnet34}."
     )
@@ -127,6 +141,9 @@ class Recipe(BaseModel):
     )
     jitter: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="How far brightness and contrast of chips vary, in standard deviations."
+    )
+    same_date: Share = Field(
+        0.1, description="With scenes_after: share of chips of one date twice, so unchanged."
     )
 
     loss: dict[str, float] | str = Field(
@@ -193,6 +210,16 @@ class Recipe(BaseModel):
             told = [getattr(self, f"{purpose}_{what}") is None for what in ("scenes", "labels")]
             if any(told) and not all(told):
                 raise ValueError(f"{purpose}_scenes and {purpose}_labels go together")
+            later = getattr(self, f"{purpose}_scenes_after") is not None
+            if later != (self.scenes_after is not None and not any(told)):
+                raise ValueError(
+                    f"scenes_after, {purpose}_scenes and {purpose}_scenes_after: give each scene "
+                    "its later one, or none"
+                )
+        if self.scenes_after is not None and self.unchanged not in self.classes:
+            raise ValueError(
+                f"unchanged: {self.unchanged} is no class; say which one means that nothing changed"
+            )
         both = set(self.unlabelled) & set(self.classes)
         if both:
             raise ValueError(f"code {min(both)} is a class and unlabelled")
@@ -201,6 +228,11 @@ class Recipe(BaseModel):
         except LegendError as error:
             raise ValueError(str(error)) from error
         return self
+
+    @property
+    def dates(self) -> Literal[1, 2]:
+        """How many scenes of a place are learnt from at a time."""
+        return 1 if self.scenes_after is None else 2
 
     @property
     def validates(self) -> bool:

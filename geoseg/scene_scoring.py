@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +16,12 @@ from geoseg.accuracy.boundaries import BoundaryCounter
 from geoseg.accuracy.calibration import count_confidences
 from geoseg.accuracy.matrix import count_pairs
 from geoseg.accuracy.score import SceneScore, WorstChip
+from geoseg.bitemporal.stacked import open_stacked
 from geoseg.errors import InputError, SceneError
+from geoseg.grid import Grid
 from geoseg.labels import LabelledScene, Labels, open_labels
 from geoseg.legend import NODATA, Legend
+from geoseg.model.card import Card
 from geoseg.model.runtime import Model
 from geoseg.prediction import GDAL_CACHE_BYTES, Progress, fitting_grid, predict_strips
 from geoseg.raster.align import onto_grid
@@ -66,16 +71,7 @@ def score_scene(
         The counts, and the chips that agree least.
     """
     card = model.card
-    opening = open_scene(
-        pair.scene,
-        card.bands,
-        units=card.units,
-        stored_type=card.stored_type,
-        reading=how.reading,
-    )
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES), opening as opened:
-        grid = fitting_grid(opened.grid, opened.name, card, how.gsd, how.reading.max_pixels)
-        scene = onto_grid(opened, grid)
+    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES), _opened(pair, card, how) as scene:
         labelling = open_labels(
             pair.labels,
             scene.grid,
@@ -90,6 +86,22 @@ def score_scene(
                 comparison.add(strip)
                 progress(strip.window.row_stop / scene.grid.height)
             return comparison.finish(pair), comparison.worst(pair)
+
+
+@contextmanager
+def _opened(pair: LabelledScene, card: Card, how: Scoring) -> Iterator[Scene]:
+    """A scene, or two stacked, as the model wants them."""
+
+    def fit(grid: Grid) -> Grid:
+        return fitting_grid(grid, pair.name, card, how.gsd, how.reading.max_pixels)
+
+    told: Any = {"units": card.units, "stored_type": card.stored_type, "reading": how.reading}
+    if pair.after is not None:
+        with open_stacked(pair.scene, pair.after, card.bands, fit=fit, **told) as stacked:
+            yield stacked
+        return
+    with open_scene(pair.scene, card.bands, **told) as scene:
+        yield onto_grid(scene, fit(scene.grid))
 
 
 class _Comparison:
@@ -141,7 +153,7 @@ class _Comparison:
     def finish(self, pair: LabelledScene) -> SceneScore:
         """The counts, after the last strip."""
         return SceneScore(
-            scene=str(pair.scene),
+            scene=_path_of(pair),
             labels=str(pair.labels),
             shape=self._scene.grid.shape,
             gsd_m=self._scene.grid.gsd_m,
@@ -156,7 +168,12 @@ class _Comparison:
 
     def worst(self, pair: LabelledScene) -> tuple[WorstChip, ...]:
         """Pictures of the chips that agree least."""
-        return self._ranking.draw(self._scene, str(pair.scene), self._legend)
+        return self._ranking.draw(self._scene, _path_of(pair), self._legend)
+
+
+def _path_of(pair: LabelledScene) -> str:
+    """What figures call a scene: its path, or the names of two."""
+    return str(pair.scene) if pair.after is None else pair.name
 
 
 def _tolerance(scene: Scene, metres: float | None) -> tuple[float | None, tuple[float, float]]:

@@ -99,7 +99,7 @@ def test_statistics_of_many_are_those_of_all_pixels_together() -> None:
         GroundSurvey(np.zeros((1, 1, 2), np.int32), p.shape[1], p.mean(axis=1), p.var(axis=1))
         for p in parts
     ]
-    mean, stddev = band_statistics(surveys)
+    mean, stddev = band_statistics(surveys, 2)
     together = np.concatenate(parts, axis=1)
     np.testing.assert_allclose(mean, together.mean(axis=1))
     np.testing.assert_allclose(stddev, together.std(axis=1))

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from geoseg.bitemporal.alteration import Alteration, Comparison, fit_alteration
+from geoseg.bitemporal.change_legend import CHANGED
 from geoseg.bitemporal.context import REACH_PX, in_context, with_halo
 from geoseg.bitemporal.draft import Differences, Draft
 from geoseg.bitemporal.mixture import Verdict, judge
 from geoseg.bitemporal.pair import PairChip, ScenePair
-from geoseg.bitemporal.transitions import CHANGED, UNCHANGED
+from geoseg.bitemporal.transitions import UNCHANGED
 from geoseg.errors import SceneError
 from geoseg.grid import Grid, Window
 from geoseg.legend import NODATA

@@ -5,24 +5,26 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from geoseg.bitemporal.change_legend import ChangeLegend
 from geoseg.grid import Grid, Window
-from geoseg.legend import NO_CLASS, NODATA, Legend
+from geoseg.legend import NO_CLASS, NODATA
 from geoseg.vector.tables import names_of
 
 __all__ = [
-    "CHANGED",
-    "CHANGE_COLOUR",
     "CODES",
     "UNCHANGED",
+    "KindOfChange",
     "Transition",
     "TransitionAttributes",
     "TransitionCount",
+    "changed_codes",
     "transition_codes",
     "write_matrix",
 ]
@@ -30,17 +32,21 @@ __all__ = [
 UNCHANGED = 0
 """The transition of pixels whose class did not change."""
 
-CHANGED = 1
-"""The transition of pixels that changed, when classes are not known."""
-
 CODES = NODATA + 1
 """A transition is the code before times this, plus the code after."""
 
-CHANGE_COLOUR = "#d7191c"
-"""Of change that has no class."""
-
 Codes = npt.NDArray[np.uint8]
 Transitions = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class KindOfChange:
+    """How much there is of a kind of change."""
+
+    name: str
+    pixels: int
+    hectares: float | None
+    """True area on the ellipsoid; None when the CRS does not tell it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ class Transition:
 
 
 def transition_codes(before: Codes, after: Codes) -> Transitions:
-    """One number for each pair of class codes; those of (0, 1) are `CHANGED`.
+    """One number for each pair of codes; a kind of change is that from `unchanged` to itself.
 
     Args:
         before: class codes, 255 where there is no data.
@@ -65,6 +71,14 @@ def transition_codes(before: Codes, after: Codes) -> Transitions:
     codes[before == after] = UNCHANGED
     codes[(before == NODATA) | (after == NODATA)] = NO_CLASS
     return codes
+
+
+def changed_codes(legend: ChangeLegend) -> frozenset[int]:
+    """All transitions that are change."""
+    if legend.unchanged is not None:
+        return frozenset(legend.unchanged * CODES + kind.code for kind in legend.kinds)
+    codes = legend.legend.codes
+    return frozenset(one * CODES + other for one in codes for other in codes if one != other)
 
 
 class TransitionCount:
@@ -116,34 +130,50 @@ class TransitionCount:
         """Their true area; None when the CRS does not tell it."""
         return float(self._square_metres[before, after]) / 1e4 if self._known else None
 
-    def transitions(self, legend: Legend) -> list[Transition]:
-        """What changed, the most first."""
+    def transitions(self, legend: ChangeLegend) -> list[Transition]:
+        """From what to what things changed, the most first; nothing where that is not known."""
+        if legend.unchanged is not None:
+            told = legend.kinds if legend.tells_ends else ()
+            ends = [(*legend.ends(kind), (legend.unchanged, kind.code)) for kind in told]
+        else:
+            pairs = permutations(legend.legend, 2)
+            ends = [(one.name, other.name, (one.code, other.code)) for one, other in pairs]
         found = [
-            Transition(one.name, other.name, pixels, self.hectares(one.code, other.code))
-            for one in legend
-            for other in legend
-            if one is not other and (pixels := self.pixels(one.code, other.code))
+            Transition(before, after, pixels, self.hectares(*codes))
+            for before, after, codes in ends
+            if (pixels := self.pixels(*codes))
+        ]
+        return sorted(found, key=lambda each: -each.pixels)
+
+    def kinds(self, legend: ChangeLegend) -> list[KindOfChange]:
+        """How much there is of each kind of change, the most first; nothing of classes."""
+        if legend.unchanged is None:
+            return []
+        found = [
+            KindOfChange(kind.name, pixels, self.hectares(legend.unchanged, kind.code))
+            for kind in legend.kinds
+            if (pixels := self.pixels(legend.unchanged, kind.code))
         ]
         return sorted(found, key=lambda each: -each.pixels)
 
 
 class TransitionAttributes:
-    """A polygon went from one class to another between two dates.
+    """A polygon went from one class to another between two dates, or changed in some way.
 
     Args:
-        legend: the classes; None when they are not known, and a polygon only changed.
+        legend: the classes, or the kinds of change.
         dates: of the earlier and the later scene, ISO 8601; None where unknown.
     """
 
-    def __init__(self, legend: Legend | None, dates: Sequence[str | None]) -> None:
+    def __init__(self, legend: ChangeLegend, dates: Sequence[str | None]) -> None:
         self._legend, self._dates = legend, dates
-        classes = [
-            ("from_id", pa.int32()),
-            ("from", pa.utf8()),
-            ("to_id", pa.int32()),
-            ("to", pa.utf8()),
-        ]
-        told = [("change", pa.utf8())] if legend is None else classes
+        if legend.unchanged is None:
+            told = [("from_id", pa.int32()), ("from", pa.utf8()),
+                    ("to_id", pa.int32()), ("to", pa.utf8())]  # fmt: skip
+        elif legend.tells_ends:
+            told = [("change", pa.utf8()), ("from", pa.utf8()), ("to", pa.utf8())]
+        else:
+            told = [("change", pa.utf8())]
         told += [("date_before", pa.utf8()), ("date_after", pa.utf8())]
         self.fields = tuple(pa.field(name, kind) for name, kind in told)
         """See Attributes."""
@@ -151,42 +181,54 @@ class TransitionAttributes:
     def columns(self, codes: Transitions) -> list[pa.Array]:
         """See Attributes."""
         dates = [pa.array([date] * len(codes), pa.utf8()) for date in self._dates]
-        if self._legend is None:
-            return [names_of(codes, lambda _: "changed"), *dates]
+        if self._legend.unchanged is not None:
+            return [*self._kinds(codes % CODES), *dates]
         columns: list[pa.Array] = []
         for each in (codes // CODES, codes % CODES):
             columns += [pa.array(each), names_of(each, self._name)]
         return [*columns, *dates]
 
+    def _kinds(self, codes: Transitions) -> list[pa.Array]:
+        """The name of each kind, and from what to what where it tells."""
+        names = [names_of(codes, self._name)]
+        if not self._legend.tells_ends:
+            return names
+        for side in (0, 1):
+            ends = {kind.code: self._legend.ends(kind)[side] for kind in self._legend.kinds}
+            names.append(names_of(codes, ends.__getitem__))
+        return names
+
     def drawn(self, codes: Collection[int]) -> tuple[str, list[tuple[str, str]]]:
-        """See Attributes: by the class that a place has become."""
-        if self._legend is None:
-            return "change", [("changed", CHANGE_COLOUR)]
+        """See Attributes: by the class that a place has become, or the kind of change."""
+        if self._legend.unchanged is not None:
+            return "change", [(kind.name, kind.colour) for kind in self._legend.kinds]
         became = {code % CODES for code in codes}
-        return "to", [(each.name, each.colour) for each in self._legend if each.code in became]
+        classes = self._legend.legend
+        return "to", [(each.name, each.colour) for each in classes if each.code in became]
 
     def _name(self, code: int) -> str:
-        assert self._legend is not None  # noqa: S101  (only then there are names)
-        return self._legend.by_code(code).name
+        return self._legend.legend.by_code(code).name
 
 
-def write_matrix(path: Path, counts: TransitionCount, legend: Legend | None) -> None:
+def write_matrix(path: Path, counts: TransitionCount, legend: ChangeLegend) -> None:
     """Write a table for spreadsheets: hectares by class before (rows) and after (columns).
 
-    Pixels where the map has no CRS. Without classes: how much changed and how much did not.
+    Pixels where the map has no CRS. Without classes: how much did not change, and how much of
+    each kind of change there is.
     """
+    classes, unchanged = legend.legend, legend.unchanged
     amount = counts.hectares if counts.hectares(0, 0) is not None else counts.pixels
     unit = "hectares" if amount == counts.hectares else "pixels"
     with path.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out)
-        if legend is None:
+        if unchanged is not None:
             writer.writerow(("", unit))
-            writer.writerow(("unchanged", _figure(amount(0, 0))))
-            writer.writerow(("changed", _figure(amount(0, 1))))
+            for each in (classes.by_code(unchanged), *legend.kinds):
+                writer.writerow((each.name, _figure(amount(unchanged, each.code))))
             return
-        writer.writerow((f"from \\ to ({unit})", *legend.names, "total before"))
-        rows = [[amount(one, other) or 0 for other in legend.codes] for one in legend.codes]
-        for each, row in zip(legend, rows, strict=True):
+        writer.writerow((f"from \\ to ({unit})", *classes.names, "total before"))
+        rows = [[amount(one, other) or 0 for other in classes.codes] for one in classes.codes]
+        for each, row in zip(classes, rows, strict=True):
             writer.writerow((each.name, *map(_figure, row), _figure(sum(row))))
         totals = [sum(column) for column in zip(*rows, strict=True)]
         writer.writerow(("total after", *map(_figure, totals), _figure(sum(totals))))

@@ -7,12 +7,15 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from geoseg.bands import parse_bands, sensor_named
 from geoseg.jobs.job_file import Job
 from geoseg.jobs.pairing import DatedScene
 from geoseg.vector.area_of_interest import AreaOfInterest
+
+if TYPE_CHECKING:
+    from geoseg.model.card import Card
 
 __all__ = ["ChangeDetector", "Comparison", "MadeChange"]
 
@@ -74,13 +77,10 @@ class Comparison:
             options["area"] = Path(job.area)
         model_sha256 = None
         if job.method == "model":
-            from geoseg.bitemporal.semantic import WantedTransitions
             from geoseg.model.bundle import load_bundle
 
             bundle = load_bundle(job.model)
-            WantedTransitions.of(
-                bundle.card.legend, job.from_classes or None, job.to_classes or None
-            )
+            _check_classes(job, bundle.card)
             options["model"], model_sha256 = job.model, bundle.sha256
         settings["area"] = None if area is None else area.sha256
         return cls(job.method, model_sha256, _sha256(settings), options)
@@ -89,6 +89,17 @@ class Comparison:
         """What says whether a pair was compared in this way already."""
         scenes = [[each.sha256, each.date.isoformat()] for each in (before, after)]
         return _sha256([scenes, self.method, self.model_sha256, self.settings_sha256])
+
+
+def _check_classes(job: Job, card: Card) -> None:
+    from geoseg.bitemporal.change_legend import ChangeLegend
+    from geoseg.bitemporal.semantic import WantedTransitions
+
+    wanted = job.from_classes or None, job.to_classes or None
+    if card.dates == 2:
+        ChangeLegend(card.legend, card.unchanged).wanted_kinds(*wanted)
+    else:
+        WantedTransitions.of(card.legend, *wanted)
 
 
 def _check(job: Job) -> None:

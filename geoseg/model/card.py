@@ -55,8 +55,9 @@ class ModelInput(_Words):
 
     name: str = "scene"
     bands: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Common names, in order."""
+    """Common names, in order; of each date, where there are two."""
     input: TensorShape
+    """Of all dates stacked, the earlier one's bands first."""
     value_scaling: tuple[ZScore, ...]
     """One a band; part of the exported graph, so that it takes values in `geoseg:units`."""
     resize_type: None = None
@@ -113,6 +114,10 @@ class Card(_Words):
     stride: Px = Field(alias="geoseg:stride")
     exact: bool = Field(alias="geoseg:exact")
     """Whether the network reaches no further than the halo, so that chips join without a trace."""
+    dates: Literal[1, 2] = Field(alias="geoseg:dates", default=1)
+    """How many scenes of a place it compares; with 2, its classes are kinds of change."""
+    unchanged: int | None = Field(alias="geoseg:unchanged", default=None)
+    """With two dates: the code of the class that says that nothing changed."""
     sha256: dict[str, str] = Field(alias="geoseg:sha256", default_factory=dict)
     """Of each other file of the bundle."""
     training: dict[str, Any] = Field(alias="geoseg:training", default_factory=dict)
@@ -129,8 +134,10 @@ class Card(_Words):
             raise ValueError(f"band {unknown[0]!r} is no common name")
         if len(self.inputs[0].value_scaling) != len(self.bands):
             raise ValueError("value_scaling needs one entry a band")
-        if self.inputs[0].input.shape[1] != len(self.bands):
+        if self.inputs[0].input.shape[1] != self.planes:
             raise ValueError("the input's shape has another number of bands")
+        if (self.dates == 2) != (self.unchanged is not None):
+            raise ValueError("geoseg:unchanged is needed with two dates, and only then")
         if self.outputs[0].result.shape[1] != len(self.outputs[0].classes):
             raise ValueError("the result's shape has another number of classes")
         if self.gsd_m is not None and not 0 < self.gsd_m[0] <= self.gsd_m[1]:
@@ -139,6 +146,8 @@ class Card(_Words):
             raise ValueError("chip and halo must be multiples of the stride")
         if self.chip_px <= 2 * self.halo_px:
             raise ValueError("the halo leaves nothing of a chip")
+        if self.unchanged is not None and self.unchanged not in self.legend.codes:
+            raise ValueError("geoseg:unchanged is the code of no class")
         _ = self.legend
         return self
 
@@ -146,6 +155,11 @@ class Card(_Words):
     def bands(self) -> tuple[str, ...]:
         """Common names of the input bands, in order."""
         return self.inputs[0].bands
+
+    @property
+    def planes(self) -> int:
+        """How many planes of pixels go in: the bands of every date."""
+        return self.dates * len(self.bands)
 
     @property
     def legend(self) -> Legend:
@@ -159,13 +173,15 @@ class Card(_Words):
 
     @property
     def mean(self) -> npt.NDArray[np.float32]:
-        """(C,), the value of each band that the network takes for nothing special."""
-        return np.array([each.mean for each in self.inputs[0].value_scaling], np.float32)
+        """(planes,), the value of each that the network takes for nothing special."""
+        means = [each.mean for each in self.inputs[0].value_scaling]
+        return np.array(means * self.dates, np.float32)
 
     @property
     def stddev(self) -> npt.NDArray[np.float32]:
-        """(C,)."""
-        return np.array([each.stddev for each in self.inputs[0].value_scaling], np.float32)
+        """(planes,)."""
+        deviations = [each.stddev for each in self.inputs[0].value_scaling]
+        return np.array(deviations * self.dates, np.float32)
 
     @property
     def function_sha256(self) -> str:
@@ -212,6 +228,7 @@ def make_card(
     stddev: tuple[float, ...],
     legend: Legend,
     chip_px: int,
+    dates: Literal[1, 2] = 1,
     **more: Any,
 ) -> Card:
     """A card from plain values; `more` are further fields of Card by their Python names.
@@ -224,7 +241,8 @@ def make_card(
     classes = tuple(
         OutputClass(value=c.code, name=c.name, color_hint=c.colour[1:].upper()) for c in legend
     )
-    tensor_in = TensorShape(shape=(-1, len(bands), chip_px, chip_px), dim_order=dims)
+    planes = dates * len(bands)
+    tensor_in = TensorShape(shape=(-1, planes, chip_px, chip_px), dim_order=dims)
     tensor_out = TensorShape(
         shape=(-1, len(legend), chip_px, chip_px),
         dim_order=("batch", "classes", "height", "width"),
@@ -237,6 +255,7 @@ def make_card(
             inputs=(ModelInput(bands=bands, input=tensor_in, value_scaling=scaling),),
             outputs=(ModelOutput(result=tensor_out, classes=classes),),
             chip_px=chip_px,
+            dates=dates,
             **more,
         )
     except ValidationError as error:

@@ -43,11 +43,12 @@ def export_graph(network: nn.Module, card: Card) -> tuple[bytes, bytes]:
         ModelError: if the network does not fit the card.
     """
     scoring = scoring_network(card, network.state_dict())
-    bands = len(card.bands)
-    example = torch.zeros(1, bands, 2 * card.stride, 2 * card.stride)
+    example = torch.zeros(1, card.planes, 2 * card.stride, 2 * card.stride)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # the tracer speaks of Python values in shape checks
-        graph = openvino.convert_model(scoring, example_input=example, input=[(-1, bands, -1, -1)])
+        graph = openvino.convert_model(
+            scoring, example_input=example, input=[(-1, card.planes, -1, -1)]
+        )
     graph.set_rt_info(card.function_sha256, list(GRAPH_NOTE))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.xml"

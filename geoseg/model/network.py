@@ -20,7 +20,8 @@ class ScoringNetwork(nn.Module):
         card: says how values are scaled.
 
     Shape:
-        (N, C, H, W) float32 in the card's units -> (N, K, H, W) float32, sums to 1 over K.
+        (N, card.planes, H, W) float32 in the card's units -> (N, K, H, W) float32, sums to 1
+        over K.
     """
 
     mean: Tensor
@@ -50,6 +51,11 @@ def scoring_network(card: Card, weights: dict[str, Tensor]) -> ScoringNetwork:
     with torch.device("meta"):  # shapes only: a card that lies takes no memory
         network = build_model(
             card.architecture, bands=bands, classes=classes, **card.hyperparameters
+        )
+    if network.dates != card.dates:
+        raise ModelError(
+            f"the card of {card.name} says {card.dates} dates, {card.architecture} sees "
+            f"{network.dates}"
         )
     try:
         network.load_state_dict(weights, strict=True, assign=True)

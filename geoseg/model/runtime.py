@@ -105,7 +105,7 @@ class OpenVINORuntime:
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise ModelError(f"{bundle.path}: {GRAPH} cannot be read: {reason}") from error
-        expected = len(bundle.card.bands), len(bundle.card.legend)
+        expected = bundle.card.planes, len(bundle.card.legend)
         if (planes_in, planes_out) != expected:
             raise ModelError(
                 f"{bundle.path}: the graph takes {planes_in} bands and gives {planes_out} "

@@ -38,7 +38,7 @@ class Network(nn.Module):
     parameters are a network of the same kind built without it.
 
     Shape:
-        - Input: (N, bands, H, W), with H and W multiples of ``stride``.
+        - Input: (N, dates * bands, H, W), with H and W multiples of ``stride``.
         - Output: (N, classes, H, W), the logits. In training mode, with an auxiliary head: the
           logits and those of the auxiliary head, both of that shape.
     """
@@ -49,6 +49,8 @@ class Network(nn.Module):
     """How far, along a row or a column, an output pixel can see the input.
 
     None where there is no bound or none is known."""
+    dates: int = 1
+    """How many images of one place go in, stacked: all bands of the earlier one come first."""
     encoder_name: str | None = None
     """What the encoder is called, for weights to be found."""
     relative: bool = False

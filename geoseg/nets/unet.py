@@ -74,14 +74,21 @@ class UNet(Network):
 
     def score(self, image: Tensor) -> Tensor:
         """The logits."""
-        features = self.down[0](image)
-        skips = []
+        return self.decode(self.encode(image))
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """The features of each level, finest first."""
+        features = [self.down[0](image)]
         for level in self.down[1:]:
-            skips.append(features)
-            features = level(self.pool(features))
+            features.append(level(self.pool(features[-1])))
+        return features
+
+    def decode(self, features: Sequence[Tensor]) -> Tensor:
+        """The logits that the features of all levels come to."""
+        *skips, coarsest = features
         for up, merge, skip in zip(self.up, self.merge, reversed(skips), strict=True):
-            features = merge(torch.cat([skip, up(features)], 1))
-        logits: Tensor = self.head(features)
+            coarsest = merge(torch.cat([skip, up(coarsest)], 1))
+        logits: Tensor = self.head(coarsest)
         return logits
 
 
@@ -145,7 +152,11 @@ class EncoderUNet(Network):
 
     def score(self, image: Tensor) -> Tensor:
         """The logits."""
-        logits: Tensor = self.head(self.decoder(self.encoder(image)))
+        return self.decode(self.encoder(image))
+
+    def decode(self, features: Sequence[Tensor]) -> Tensor:
+        """The logits that the image and the features of all levels come to, finest first."""
+        logits: Tensor = self.head(self.decoder(list(features)))
         return logits
 
 

@@ -14,6 +14,7 @@ from geoseg.nets.network import Network
 from geoseg.nets.pretrained import fill_encoder
 from geoseg.nets.pspnet import PSPNet
 from geoseg.nets.segnet import SegNet
+from geoseg.nets.siamese import EncoderSiameseUNet, FCSiamConc, FCSiamDiff, SiameseUNet
 from geoseg.nets.unet import EncoderUNet, UNet
 
 __all__ = ["NETWORKS", "build_model", "hyperparameters_of"]
@@ -25,7 +26,16 @@ NETWORKS: dict[str, type[Network]] = {
     "deeplabv3": DeepLabV3,
     "deeplabv3plus": DeepLabV3Plus,
     "pspnet": PSPNet,
+    "siamese_unet": SiameseUNet,
+    "fcsiam_diff": FCSiamDiff,
+    "fcsiam_conc": FCSiamConc,
 }
+
+AROUND_AN_ENCODER: dict[str, type[Network]] = {
+    "unet": EncoderUNet,
+    "siamese_unet": EncoderSiameseUNet,
+}
+"""What two of them are with an `encoder`."""
 
 
 def build_model(
@@ -41,7 +51,8 @@ def build_model(
 
     Args:
         name: a key of NETWORKS.
-        bands: how many bands go in, or their common names in order.
+        bands: how many bands an image has, or their common names in order. Networks of two dates
+            take twice as many, see `Network.dates`.
         classes: how many score planes come out.
         pretrained: what fills the encoder, see `geoseg.nets.pretrained`; it takes the bands by
             name. Nothing that a card would know: the weights are the bundle's.
@@ -49,7 +60,7 @@ def build_model(
             haze of a whole scene do not matter. The network then sees as far as the image
             reaches, and cannot tell what only absolute values tell.
         hyperparameters: what else the network is built with; "unet" with an `encoder` is
-            EncoderUNet, without UNet.
+            EncoderUNet, without UNet, and so with "siamese_unet".
 
     Raises:
         ModelError: if there is no such network, it does not take these hyperparameters, or the
@@ -65,10 +76,8 @@ def build_model(
     taken = hyperparameters_of(name, hyperparameters.get("encoder"))
     if unknown := sorted(set(hyperparameters) - set(taken)):
         raise ModelError(f"{name} takes no {', '.join(unknown)}; it takes {', '.join(taken)}")
-    network_type = NETWORKS[name]
-    if name == "unet" and hyperparameters.get("encoder") is not None:
-        network_type = EncoderUNet
-    elif name == "unet":
+    network_type = _type_of(name, hyperparameters.get("encoder"))
+    if network_type is NETWORKS[name] and name in AROUND_AN_ENCODER:
         hyperparameters.pop("encoder", None)
     count = bands if isinstance(bands, int) else len(bands)
     if count < 1 or classes < 1:
@@ -89,11 +98,14 @@ def hyperparameters_of(name: str, encoder: str | None = None) -> tuple[str, ...]
 
     Args:
         name: a key of NETWORKS.
-        encoder: for "unet", which takes other hyperparameters with an encoder than without.
+        encoder: for U-Nets, which take other hyperparameters with an encoder than without.
     """
-    network_type = EncoderUNet if name == "unet" and encoder is not None else NETWORKS[name]
-    parameters = inspect.signature(network_type).parameters.values()
+    parameters = inspect.signature(_type_of(name, encoder)).parameters.values()
     keywords = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
-    if name == "unet":
+    if name in AROUND_AN_ENCODER:
         keywords = ["encoder", *(each for each in keywords if each != "encoder")]
     return (*keywords, "relative")
+
+
+def _type_of(name: str, encoder: str | None) -> type[Network]:
+    return NETWORKS[name] if encoder is None else AROUND_AN_ENCODER.get(name, NETWORKS[name])

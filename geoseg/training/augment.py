@@ -24,6 +24,12 @@ class Variation:
     """Share of the chips that are turned by any angle; what comes from outside is unlabelled."""
     jitter: float = 0.0
     """Brightness and bands vary by so much, in standard deviations; contrast by that exponent."""
+    dates: int = 1
+    """How many images of one place are stacked: turned together, each under a light of its own."""
+    same_date: float = 0.0
+    """Share of the chips of two dates that show one date twice; nothing changed there."""
+    unchanged: int = 0
+    """The label of pixels where nothing changed."""
 
 
 def vary(
@@ -32,7 +38,7 @@ def vary(
     """A variant of a chip.
 
     Args:
-        image: (C, S, S), scaled to mean 0 and deviation 1; 0 where invalid.
+        image: (dates x C, S, S), scaled to mean 0 and deviation 1; 0 where invalid.
         labels: (S, S), int64; 255 where not labelled.
         variation: how much.
         generator: what chance comes from.
@@ -44,8 +50,11 @@ def vary(
             image, labels = image.flip(-1), labels.flip(-1)
     if variation.rotate and _chance(generator) < variation.rotate:
         image, labels = _rotate(image, labels, 2 * math.pi * _chance(generator))
+    if variation.same_date and _chance(generator) < variation.same_date:
+        image, labels = _twice(image, _chance(generator) < 0.5, variation.unchanged)
     if variation.jitter:
-        image = _jitter(image, variation.jitter, generator)
+        each_date = image.chunk(variation.dates)
+        image = torch.cat([_jitter(each, variation.jitter, generator) for each in each_date])
     return image.contiguous(), labels.contiguous()
 
 
@@ -69,6 +78,13 @@ def _rotate(image: Tensor, labels: Tensor, angle: float) -> tuple[Tensor, Tensor
         shifted[None, None].float(), places, mode="nearest", align_corners=False
     )
     return turned, (nearest[0, 0].long() + NODATA) % (NODATA + 1)
+
+
+def _twice(image: Tensor, later: bool, unchanged: int) -> tuple[Tensor, Tensor]:
+    """One of two dates in the place of both; all that is valid is known not to have changed."""
+    one = image.chunk(2)[int(later)]
+    valid = (one != 0).any(dim=0)
+    return torch.cat([one, one]), torch.where(valid, unchanged, NODATA)
 
 
 def _jitter(image: Tensor, strength: float, generator: torch.Generator) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from geoseg.bitemporal.stacked import open_stacked
 from geoseg.errors import InputError
 from geoseg.grid import Grid, Window
 from geoseg.labels import LabelledScene, Labels, find_files, open_labels, pair_up
@@ -31,7 +32,7 @@ class LabelledChip:
     """What a window of ground holds."""
 
     pixels: npt.NDArray[np.float32]
-    """(C, H, W), in the recipe's units, 0 where invalid."""
+    """(C, H, W), in the recipe's units, 0 where invalid; (2 C, H, W) of two dates."""
     labels: npt.NDArray[np.uint8]
     """(H, W), the class's place in the legend; 255 where unlabelled or invalid."""
     valid: npt.NDArray[np.bool_]
@@ -67,16 +68,20 @@ def find_pairs(recipe: Recipe) -> tuple[LabelledScene, ...]:
     Raises:
         InputError: if a pattern fits no file, or scenes and labels do not pair up.
     """
-    pairs = pair_up(*(_files(recipe, what) for what in ("scenes", "labels")))
+    pairs = _pairs(recipe, "")
     for purpose in ("validation", "test"):
         if getattr(recipe, f"{purpose}_scenes") is not None:
-            files = (_files(recipe, f"{purpose}_{what}") for what in ("scenes", "labels"))
-            pairs += tuple(replace(pair, kept_for=purpose) for pair in pair_up(*files))
+            found = _pairs(recipe, f"{purpose}_")
+            pairs += tuple(replace(pair, kept_for=purpose) for pair in found)
     return pairs
 
 
-def _files(recipe: Recipe, key: str) -> list[Path]:
-    return find_files(getattr(recipe, key), key, recipe.data)
+def _pairs(recipe: Recipe, prefix: str) -> tuple[LabelledScene, ...]:
+    def files(key: str) -> list[Path]:
+        return find_files(getattr(recipe, prefix + key), prefix + key, recipe.data)
+
+    later = None if recipe.scenes_after is None else files("scenes_after")
+    return pair_up(files("scenes"), files("labels"), later)
 
 
 @contextmanager
@@ -87,13 +92,13 @@ def open_grounds(recipe: Recipe, pairs: Sequence[LabelledScene]) -> Iterator[lis
         SceneError: if a scene or its labels cannot be read, or do not overlap.
         BandError: if a scene's bands are not, or not clearly, the recipe's.
     """
-    left = recipe.cache_mb << 20
+    left, planes = recipe.cache_mb << 20, recipe.dates * len(recipe.bands)
     with ExitStack() as stack:
         grounds: list[Ground] = []
         for pair in pairs:
             with ExitStack() as opening:
                 ground: Ground = _open(opening, pair, recipe)
-                need = ground.grid.height * ground.grid.width * (4 * len(recipe.bands) + 2)
+                need = ground.grid.height * ground.grid.width * (4 * planes + 2)
                 if need <= left:
                     left -= need
                     ground = GroundInMemory(ground)
@@ -104,18 +109,7 @@ def open_grounds(recipe: Recipe, pairs: Sequence[LabelledScene]) -> Iterator[lis
 
 
 def _open(stack: ExitStack, pair: LabelledScene, recipe: Recipe) -> GroundOnDisk:
-    reading = Reading(
-        recipe.band_numbers, recipe.sensor, recipe.scale, recipe.offset, recipe.nodata
-    )
-    opening = open_scene(pair.scene, recipe.bands, units=recipe.units, reading=reading)
-    scene: Scene = stack.enter_context(opening)
-    if recipe.gsd_m is not None:
-        own = scene.grid.gsd_m
-        if own is None:
-            raise InputError(f"the gsd of {scene.name} is not known: leave gsd_m out")
-        factor = recipe.gsd_m / own
-        if not 1 / SAME_GSD < factor < SAME_GSD:
-            scene = ResampledScene(scene, scene.grid.rescale(factor))
+    scene = stack.enter_context(_opened(pair, recipe))
     labels = stack.enter_context(
         open_labels(
             pair.labels,
@@ -127,6 +121,37 @@ def _open(stack: ExitStack, pair: LabelledScene, recipe: Recipe) -> GroundOnDisk
         )
     )
     return GroundOnDisk(scene, labels, recipe.legend)
+
+
+@contextmanager
+def _opened(pair: LabelledScene, recipe: Recipe) -> Iterator[Scene]:
+    """A scene, or two stacked, at the recipe's gsd."""
+    reading = Reading(
+        recipe.band_numbers, recipe.sensor, recipe.scale, recipe.offset, recipe.nodata
+    )
+
+    def fit(grid: Grid) -> Grid:
+        return _at_gsd(grid, pair.name, recipe.gsd_m)
+
+    if pair.after is not None:
+        with open_stacked(
+            pair.scene, pair.after, recipe.bands, units=recipe.units, reading=reading, fit=fit
+        ) as stacked:
+            yield stacked
+        return
+    with open_scene(pair.scene, recipe.bands, units=recipe.units, reading=reading) as scene:
+        grid = fit(scene.grid)
+        yield scene if grid is scene.grid else ResampledScene(scene, grid)
+
+
+def _at_gsd(grid: Grid, name: str, gsd_m: float | None) -> Grid:
+    """The grid itself where its gsd is the wanted one."""
+    if gsd_m is None:
+        return grid
+    if grid.gsd_m is None:
+        raise InputError(f"the gsd of {name} is not known: leave gsd_m out")
+    factor = gsd_m / grid.gsd_m
+    return grid if 1 / SAME_GSD < factor < SAME_GSD else grid.rescale(factor)
 
 
 class GroundOnDisk:

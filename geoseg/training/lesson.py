@@ -15,7 +15,7 @@ from lightning.pytorch import LightningDataModule
 
 from geoseg.errors import InputError
 from geoseg.nets.network import Network
-from geoseg.nets.zoo import build_model
+from geoseg.nets.zoo import NETWORKS, build_model
 from geoseg.raster.source import RasterSource
 from geoseg.recipe import Recipe
 from geoseg.training.augment import Variation
@@ -73,11 +73,12 @@ class Lesson(LightningDataModule):
         self.stored_type = stored_type
         self.stride = network.stride
         self.tiling = _tiling(recipe, network)
-        variation = Variation(recipe.flips, recipe.rotate, recipe.jitter)
+        variation = _variation(recipe)
+        mean, stddev = (np.tile(each, recipe.dates) for each in statistics)
         self._chips = LabelledGround(
-            grounds, *statistics, chip_px=recipe.chip_px, variation=variation
+            grounds, mean, stddev, chip_px=recipe.chip_px, variation=variation
         )
-        self._whole = LabelledGround(grounds, *statistics)
+        self._whole = LabelledGround(grounds, mean, stddev)
         self._sampler = self._make_sampler()
         if not len(self.train_dataloader()):
             raise InputError(
@@ -213,18 +214,40 @@ def prepare(recipe: Recipe) -> Iterator[Lesson]:
         pretrained=recipe.pretrained,
         **recipe.network,
     )
+    _refuse_other_dates(recipe, network)
     stride = network.stride
     if recipe.chip_px % stride:
         raise InputError(f"chip_px {recipe.chip_px} is no multiple of the network's {stride}")
     with open_grounds(recipe, pairs) as grounds:
         surveys = survey_grounds(recipe, pairs, grounds)
         split = split_grounds(recipe, pairs, grounds, surveys, network.reach_px or recipe.chip_px)
-        statistics = band_statistics([surveys[area.ground] for area in split.train])
+        learnt = [surveys[area.ground] for area in split.train]
+        statistics = band_statistics(learnt, len(recipe.bands))
         flat = np.flatnonzero(statistics[1] == 0)
         if len(flat):
             raise InputError(f"band {recipe.bands[flat[0]]} has one value everywhere")
-        stored = _stored_type(recipe, [pair.scene for pair in pairs])
+        scenes = [path for pair in pairs for path in (pair.scene, pair.after) if path is not None]
+        stored = _stored_type(recipe, scenes)
         yield Lesson(recipe, grounds, surveys, split, network, statistics, stored)
+
+
+def _variation(recipe: Recipe) -> Variation:
+    if recipe.dates == 1:
+        return Variation(recipe.flips, recipe.rotate, recipe.jitter)
+    unchanged = recipe.legend.codes.index(recipe.unchanged)
+    return Variation(recipe.flips, recipe.rotate, recipe.jitter, 2, recipe.same_date, unchanged)
+
+
+def _refuse_other_dates(recipe: Recipe, network: Network) -> None:
+    """One scene at a time, or two."""
+    if network.dates == recipe.dates:
+        return
+    if network.dates == 2:
+        raise InputError(
+            f"{recipe.architecture} compares two dates: give the later scenes as scenes_after"
+        )
+    two = ", ".join(name for name, kind in NETWORKS.items() if kind.dates == 2)
+    raise InputError(f"{recipe.architecture} takes no scenes_after; networks that do are {two}")
 
 
 def _tiling(recipe: Recipe, network: Network) -> Tiling:

@@ -124,7 +124,10 @@ def _example(lesson: Lesson, batch: Any, logits: Tensor, agreement: float) -> Ex
     name = lesson.grounds[place.ground].name
     return Example(
         f"{name}\nrow {place.window.row}, column {place.window.col}",
-        _picture(batch["image"][0].numpy(), lesson.recipe.bands),
+        [
+            _picture(image.numpy(), lesson.recipe.bands)
+            for image in batch["image"][0].chunk(lesson.recipe.dates)
+        ],
         labels,
         np.where(labels == NODATA, NODATA, mapped),
         agreement,
@@ -159,6 +162,8 @@ def _bundle(folder: Path, lesson: Lesson, network: nn.Module, summary: dict[str,
         mean=mean,
         stddev=stddev,
         legend=recipe.legend,
+        dates=recipe.dates,
+        unchanged=recipe.unchanged if recipe.dates == 2 else None,
         chip_px=tiling.chip_px,
         halo_px=tiling.halo_px,
         stride=lesson.stride,

@@ -25,8 +25,8 @@ class Example:
     """A chip as it was, as it is labelled and as it was mapped."""
 
     title: str
-    picture: npt.NDArray[np.float32]
-    """(H, W, 3), 0 to 1."""
+    pictures: Sequence[npt.NDArray[np.float32]]
+    """Of each date, (H, W, 3), 0 to 1."""
     labels: npt.NDArray[np.int64]
     """(H, W), places in the legend; 255 where not labelled."""
     mapped: npt.NDArray[np.int64]
@@ -80,16 +80,18 @@ def draw_matrix(path: Path, matrix: ErrorMatrix) -> None:
 
 
 def draw_examples(path: Path, examples: Sequence[Example], legend: Legend) -> None:
-    """A row for each example: the scene, its labels, the map."""
-    figure = Figure(figsize=(9, 3.1 * len(examples) + 0.6), layout="constrained")
-    axes = figure.subplots(len(examples), 3, squeeze=False)
+    """A row for each example: the scene, of two dates the later one too, its labels, the map."""
+    dates = max((len(example.pictures) for example in examples), default=1)
+    figure = Figure(figsize=(6 + 3 * dates, 3.1 * len(examples) + 0.6), layout="constrained")
+    axes = figure.subplots(len(examples), 2 + dates, squeeze=False)
     colours = ListedColormap([each.colour for each in legend])
     for row, example in zip(axes, examples, strict=True):
-        row[0].imshow(example.picture)
+        for axis, picture in zip(row, example.pictures, strict=False):
+            axis.imshow(picture)
         row[0].set_title(example.title, fontsize=8)
         for axis, classes, title in (
-            (row[1], example.labels, "labels"),
-            (row[2], example.mapped, f"map: {100 * example.agreement:.1f} % agree"),
+            (row[-2], example.labels, "labels"),
+            (row[-1], example.mapped, f"map: {100 * example.agreement:.1f} % agree"),
         ):
             axis.set_facecolor(NO_LABEL)
             shown = np.ma.masked_equal(classes, NODATA)

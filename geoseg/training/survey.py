@@ -51,7 +51,7 @@ class GroundSurvey:
     valid_px: int
     """Valid pixels, labelled or not."""
     mean: Floats
-    """(C,), of the valid pixels."""
+    """(C,), of the valid pixels; (2 C,) of two dates, and so the variance."""
     variance: Floats
     """(C,), of the valid pixels."""
 
@@ -80,7 +80,7 @@ def survey_grounds(
         cached = _cache_folder() / f"{_key(recipe, pair)}.npz"
         found = _load(cached, ground, len(recipe.legend))
         if found is None:
-            found = survey(ground, len(recipe.legend), len(recipe.bands))
+            found = survey(ground, len(recipe.legend), recipe.dates * len(recipe.bands))
             _save(cached, found)
         surveys.append(found)
     if not sum(int(each.counts.sum()) for each in surveys):
@@ -107,13 +107,18 @@ def survey(ground: Ground, classes: int, bands: int) -> GroundSurvey:
     return GroundSurvey(cells, count, mean, squares / max(count, 1))
 
 
-def band_statistics(surveys: Sequence[GroundSurvey]) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of each band over all valid pixels, (C,) both."""
-    pixels = np.array([each.valid_px for each in surveys], np.float64)
+def band_statistics(surveys: Sequence[GroundSurvey], bands: int) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of each band over all valid pixels, (C,) both.
+
+    Those of two dates are taken together: what looks the same on both is to stay the same.
+    """
+    means = np.concatenate([each.mean.reshape(-1, bands) for each in surveys])
+    variances = np.concatenate([each.variance.reshape(-1, bands) for each in surveys])
+    pixels = np.repeat(np.array([each.valid_px for each in surveys], np.float64),
+                       len(means) // len(surveys))  # fmt: skip
     share = (pixels / pixels.sum())[:, None]
-    means = np.stack([each.mean for each in surveys])
     mean = (share * means).sum(axis=0)
-    spread = share * (np.stack([each.variance for each in surveys]) + (means - mean) ** 2)
+    spread = share * (variances + (means - mean) ** 2)
     return mean, np.sqrt(spread.sum(axis=0))
 
 
@@ -144,7 +149,8 @@ def _cache_folder() -> Path:
 def _key(recipe: Recipe, pair: LabelledScene) -> str:
     files = [
         (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns)
-        for path in (pair.scene, pair.labels)
+        for path in (pair.scene, pair.labels, pair.after)
+        if path is not None
     ]
     told = recipe.model_dump(mode="json", include=set(DECIDING))
     return hashlib.sha256(json.dumps([1, CELL_PX, files, told]).encode()).hexdigest()
