@@ -65,6 +65,10 @@ class Recipe(BaseModel):
     )
     test_scenes_after: Files | None = Field(None, description="The later scene of each.")
     test_labels: Files | None = Field(None, description="Their labels.")
+    labels_are: Literal["classes", "probabilities"] = Field(
+        "classes",
+        description="Label rasters hold classes, or a band a class of how probable it is.",
+    )
     label_field: str = Field("class", description="Of polygons: the field that holds the class.")
     classes: dict[int, str | ClassName] = Field(
         description="Code: name, or code: {name: ..., colour: '#rrggbb'}.", min_length=2
@@ -74,6 +78,10 @@ class Recipe(BaseModel):
         0, description="With scenes_after: the code of the class where nothing changed."
     )
     bands: tuple[str, ...] = Field(description="Common names, in order: [red, green, blue, nir].")
+    band_sets: tuple[tuple[str, ...], ...] = Field(
+        (),
+        description="Bands that the model must also manage with alone: [[red, green, blue]].",
+    )
     band_numbers: dict[str, int] | None = Field(
         None, description="Which band is which, if the scenes do not say: {red: 3, green: 2}."
     )
@@ -149,7 +157,9 @@ class Recipe(BaseModel):
     loss: dict[str, float] | str = Field(
         {"cross_entropy": 1.0, "dice": 1.0}, description="A loss, or losses by weight."
     )
-    loss_options: dict[str, float] = Field({}, description="gamma, alpha, beta, label_smoothing.")
+    loss_options: dict[str, float] = Field(
+        {}, description="gamma, alpha, beta, label_smoothing, sharpness."
+    )
     class_weights: Literal[
         "none", "inverse", "sqrt_inverse", "median_frequency", "enet", "effective_number"
     ] = Field("sqrt_inverse", description="How much more rare classes count.")
@@ -220,6 +230,14 @@ class Recipe(BaseModel):
             raise ValueError(
                 f"unchanged: {self.unchanged} is no class; say which one means that nothing changed"
             )
+        for chosen in self.band_sets:
+            if not chosen or len(set(chosen)) < len(chosen) or set(chosen) - set(self.bands):
+                raise ValueError(f"band_sets: [{', '.join(chosen)}] are not some of the bands")
+        if self.dates == 2 and (self.band_sets or self.labels_are == "probabilities"):
+            raise ValueError("scenes_after goes with neither band_sets nor probabilities")
+        losses = {self.loss} if isinstance(self.loss, str) else set(self.loss)
+        if "soft_cross_entropy" in losses and self.labels_are == "classes":
+            raise ValueError("soft_cross_entropy needs labels_are: probabilities")
         both = set(self.unlabelled) & set(self.classes)
         if both:
             raise ValueError(f"code {min(both)} is a class and unlabelled")

@@ -31,7 +31,7 @@ def write_raster(path: Path, bands: npt.NDArray[Any], grid: Grid, nodata: float 
         width=grid.width, crs=grid.crs, transform=grid.transform, nodata=nodata,
     ) as file:  # fmt: skip
         file.write(bands)
-        file.descriptions = ("red", "nir")[: len(bands)] if len(bands) > 1 else (None,)
+        file.descriptions = ("red", "nir") if len(bands) == 2 else (None,) * len(bands)
 
 
 def make_scene(

@@ -22,6 +22,7 @@ from geoseg.training.losses import (
     Dice,
     Focal,
     Lovasz,
+    SoftCrossEntropy,
     Tversky,
     WeightedSum,
     make_loss,
@@ -341,3 +342,53 @@ def test_shapes_that_do_not_belong_together_are_refused() -> None:
     logits, labels = batch()
     with pytest.raises(ValueError, match="do not belong together"):
         Dice()(logits, labels[:, :-1])
+
+
+def shares_of(logits: Tensor, seed: int) -> Tensor:
+    return torch.randn(logits.shape, generator=torch.Generator().manual_seed(seed)).softmax(1)
+
+
+def test_soft_cross_entropy_of_certain_shares_is_cross_entropy() -> None:
+    logits, labels = batch()
+    certain = F.one_hot(labels.masked_fill(labels == NODATA, 0), 4).movedim(-1, 1).float()
+    found = SoftCrossEntropy(WEIGHTS, sharpness=1)(logits, labels, certain)
+    assert found.item() == pytest.approx(CrossEntropy(WEIGHTS)(logits, labels).item(), rel=1e-5)
+
+
+def test_soft_cross_entropy_is_least_where_probabilities_are_the_shares() -> None:
+    logits, labels = batch()
+    shares = shares_of(logits, 1)
+    loss = SoftCrossEntropy(WEIGHTS, sharpness=3)
+    at_best = (shares.log() + 5).requires_grad_()
+    best = loss(at_best, labels, 7 * shares)  # only their proportions count
+    best.backward()
+    assert at_best.grad is not None
+    assert at_best.grad.abs().max() < 1e-6
+    for seed in range(5):
+        elsewhere = shares.log() + 0.1 * torch.randn(
+            logits.shape, generator=torch.Generator().manual_seed(seed)
+        )
+        assert loss(elsewhere, labels, shares) > best
+
+
+def test_soft_cross_entropy_passes_over_what_is_unlabelled() -> None:
+    logits, labels = batch()
+    shares = shares_of(logits, 2)
+    spoilt, doubtful = logits.clone(), shares.clone()
+    spoilt.movedim(1, -1)[labels == NODATA] = math.nan
+    doubtful.movedim(1, -1)[labels == NODATA] = 0
+    loss = SoftCrossEntropy()
+    spoilt.requires_grad_()
+    value = loss(spoilt, labels, doubtful)
+    assert value.item() == pytest.approx(loss(logits, labels, shares).item(), rel=1e-6)
+    value.backward()
+    assert spoilt.grad is not None
+    assert spoilt.grad.isfinite().all()
+    nothing = torch.full_like(labels, NODATA)
+    assert loss(logits, nothing, shares) == 0
+    with pytest.raises(InputError, match="labels_are: probabilities"):
+        loss(logits, labels)
+    with pytest.raises(InputError, match="a sharpness of 0"):
+        SoftCrossEntropy(sharpness=0.5)
+    summed = make_loss({"soft_cross_entropy": 1.0, "dice": 1.0}, sharpness=2.0)
+    assert summed(logits, labels, shares) > 0

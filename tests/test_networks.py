@@ -29,6 +29,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "unet": ("unet", {"widths": [4, 6, 8], "encoder": None}),
     "unet-relative": ("unet", {"widths": [4, 6, 8], "relative": True}),
+    "unet-missing-bands": ("unet", {"widths": [4, 6, 8], "missing_bands": True}),
     "unet-lite0": ("unet", {"encoder": LITE}),
     "unet-resnet18": ("unet", {"encoder": "resnet18", "decoder_widths": [16, 8, 8]}),
     "segnet": ("segnet", {"widths": [8, 12, 16], "depths": [2, 2, 3]}),
@@ -171,8 +172,9 @@ def test_bands_and_classes_are_at_least_one() -> None:
 
 
 def test_hyperparameters_are_listed() -> None:
-    assert hyperparameters_of("segnet") == ("widths", "depths", "relative")
-    assert hyperparameters_of("unet", "resnet34") == ("encoder", "decoder_widths", "relative")
+    of_all = ("relative", "missing_bands")
+    assert hyperparameters_of("segnet") == ("widths", "depths", *of_all)
+    assert hyperparameters_of("unet", "resnet34") == ("encoder", "decoder_widths", *of_all)
 
 
 def test_a_card_names_no_file() -> None:
@@ -216,3 +218,30 @@ def test_relative_networks_see_no_light() -> None:
     expected = (known - known.mean(1, keepdims=True)) / (known.std(1, keepdims=True) + 0.1)
     assert np.allclose(apart[..., :32].reshape(2, -1), expected, atol=1e-5)
     assert not apart[..., 32:].any()
+
+
+def test_a_missing_band_is_told_not_guessed() -> None:
+    """NaN is known from the mean, in torch and in the graph, and from every band that is there."""
+    torch.manual_seed(0)
+    told: dict[str, Any] = {"widths": [6, 8], "missing_bands": True}
+    network = build_model("unet", bands=3, classes=2, **told).eval()
+    card = make_card(
+        name="gaps", architecture="unet", hyperparameters=told, bands=BANDS[:3], mean=(2.0,) * 3,
+        stddev=(0.5,) * 3, legend=grey_legend(2), units="stored", chip_px=32, halo_px=0, stride=2,
+        exact=False,
+    )  # fmt: skip
+    scoring = scoring_network(card, network.state_dict())
+    values = 2 + torch.randn(1, 3, 32, 32)
+    missing, mean = values.clone(), values.clone()
+    missing[:, 1], mean[:, 1] = torch.nan, 2.0
+    with torch.inference_mode():
+        expected = scoring(missing)
+        assert expected.isfinite().all()
+        assert (expected - scoring(mean)).abs().max() > 1e-3
+    graph, numbers = export_graph(scoring.network, card)
+    core = openvino.Core()
+    read = core.read_model(graph, openvino.Tensor(np.frombuffer(numbers, dtype=np.uint8)))
+    compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    np.testing.assert_allclose(compiled(missing.numpy())[0], expected, atol=1e-4)
+    with pytest.raises(ModelError, match="neither with relative nor with two dates"):
+        build_model("unet", bands=3, classes=2, relative=True, **told)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_ground import CLASSES, grid_at, make_scene, recipe_of, write_recipe
+from made_ground import CLASSES, grid_at, make_scene, recipe_of, write_raster, write_recipe
 from PIL import Image
 
 import geoseg
@@ -260,6 +260,27 @@ def test_a_full_disk_is_one_clear_line(folder: Path, tmp_path: Path) -> None:
     assert told.startswith("geoseg: error: could not write")
     assert os.strerror(errno.EFBIG) in told
     assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
+def test_it_learns_from_doubts_and_with_bands_missing(tmp_path: Path) -> None:
+    """Soft labels, and sets of bands: what is learnt maps with red and nir as with red alone."""
+    for number in range(4):
+        grid = grid_at(number)
+        labels = make_scene(tmp_path, f"s{number}", grid, seed=number)
+        shares = np.stack([np.where(labels == code, 180, 30) for code in CLASSES])
+        shares[:, labels == 0] = 0
+        write_raster(tmp_path / "soft" / f"s{number}.tif", shares.astype(np.uint8), grid, None)
+    recipe = recipe_of(
+        tmp_path, labels="soft/*.tif", labels_are="probabilities", unlabelled=[],
+        band_sets=[["red"]], loss="soft_cross_entropy", epochs=6, chips_per_epoch=24,
+        validation=0.25,
+    )  # fmt: skip
+    done = train(recipe, output=tmp_path / "run")
+    assert done.summary["validation"]["mean_iou"] > 0.6
+    assert done.bundle.card.band_sets == (("red",),)
+    assert done.bundle.card.hyperparameters["missing_bands"] is True
+    with pytest.raises(InputError, match="labels_are: probabilities"):
+        train(recipe_of(tmp_path, loss="soft_cross_entropy"), output=tmp_path / "other")
 
 
 def test_the_average_is_the_formula_by_hand() -> None:

@@ -12,13 +12,14 @@ import torch
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made_ground import CLASSES, grid_at, make_scene, recipe_of
+from made_ground import CLASSES, grid_at, make_scene, recipe_of, write_raster
 from rasterio.crs import CRS
 
-from geoseg.errors import InputError, LegendError
+from geoseg.errors import InputError, LegendError, SceneError
 from geoseg.grid import Grid, Window
 from geoseg.legend import NODATA
 from geoseg.raster.opening import open_scene
+from geoseg.soft_labels import open_soft_labels
 from geoseg.training.augment import Variation, resize, vary
 from geoseg.training.datasets import AheadLoader, LabelledGround
 from geoseg.training.ground import Ground, find_pairs, open_grounds
@@ -349,6 +350,10 @@ def test_gridded_chips_count_each_labelled_pixel_once() -> None:
     assert times.max() == 1
 
 
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def places() -> tuple[torch.Tensor, torch.Tensor]:
     """An image whose pixels say what they are labelled as."""
     labels = torch.arange(40 * 40).view(40, 40) // 100 % 7
@@ -359,7 +364,7 @@ def test_a_variant_moves_image_and_labels_alike() -> None:
     image, labels = places()
     seen = set()
     for seed in range(60):
-        varied, moved = vary(image, labels, Variation(), torch.Generator().manual_seed(seed))
+        varied, moved, _ = vary(image, labels, torch.zeros(0, 40, 40), Variation(), generator(seed))
         assert torch.equal(varied[0] - 1, moved.float())
         assert torch.equal(moved.flatten().sort().values, labels.flatten().sort().values)
         seen.add(tuple(moved.flatten().tolist()))
@@ -372,23 +377,22 @@ def test_a_turned_chip_is_unlabelled_where_it_comes_from_outside() -> None:
     outside = 0
     for seed in range(10):
         variation = Variation(flips=False, rotate=0.999)
-        turned, moved = vary(image, labels, variation, torch.Generator().manual_seed(seed))
+        turned, moved, _ = vary(image, labels, torch.zeros(0, 41, 41), variation, generator(seed))
         assert set(moved.unique().tolist()) <= {3, NODATA}
         assert (turned[0][moved == NODATA] < 0.51).all()
         assert moved[20, 20] == 3
         outside += int((moved == NODATA).sum())
     assert outside > 100
     kept = torch.full((41, 41), NODATA)
-    _, moved = vary(image, kept, Variation(rotate=0.999), torch.Generator().manual_seed(1))
+    _, moved, _ = vary(image, kept, torch.zeros(0, 41, 41), Variation(rotate=0.999), generator(1))
     assert (moved == NODATA).all()
 
 
 def test_jitter_leaves_what_is_invalid_and_labels_alone() -> None:
     image, labels = places()
     image[:, :10] = 0
-    varied, same = vary(
-        image, labels, Variation(flips=False, jitter=0.3), torch.Generator().manual_seed(0)
-    )
+    jitter = Variation(flips=False, jitter=0.3)
+    varied, same, _ = vary(image, labels, torch.zeros(0, 40, 40), jitter, generator(0))
     assert torch.equal(labels, same)
     assert (varied[:, :10] == 0).all()
     before, after = image[0, 10:].flatten(), varied[0, 10:].flatten()
@@ -402,7 +406,7 @@ def test_resized_chips_keep_their_ground() -> None:
     image, labels = torch.zeros(1, 32, 32), torch.zeros(32, 32, dtype=torch.int64)
     image[:, :16], labels[:16] = 1, 2
     for side in (20, 50):
-        resized, nearest = resize(image, labels, side)
+        resized, nearest, _ = resize(image, labels, torch.zeros(0, 32, 32), side)
         assert resized.shape[-2:] == nearest.shape == (side, side)
         assert (nearest[: side // 2 - 1] == 2).all()
         assert (nearest[side // 2 + 1 :] == 0).all()
@@ -469,3 +473,57 @@ def test_a_scene_read_by_itself_is_what_ground_reads(folder: Path) -> None:
         with open_scene(path, ["red", "nir"], units="stored") as scene:
             window = Window(20, 30, 40, 50)
             np.testing.assert_array_equal(scene.read(window).pixels, ground.read(window).pixels)
+
+
+def test_soft_labels_move_with_the_ground() -> None:
+    """Turned, mirrored or resized, the most probable class stays the labelled one."""
+    image, labels = places()
+    shares = 0.6 * torch.nn.functional.one_hot(labels, 7).movedim(-1, 0).float() + 0.4 / 7
+    for seed in range(20):
+        varied, moved, soft = vary(image, labels, shares, Variation(), generator(seed))
+        assert torch.equal(soft.argmax(0), moved)
+        assert torch.equal(varied[0] - 1, moved.float())
+    _, moved, soft = vary(image, labels, shares, Variation(rotate=0.999), generator(3))
+    inside = soft.sum(0) > 0.99  # not mixed with what comes from outside
+    assert (soft.argmax(0) == moved)[inside & (moved != NODATA)].float().mean() > 0.9
+    assert (soft[:, moved == NODATA].sum(0) < 0.51).all()
+    _, nearest, soft = resize(image, labels, shares, 80)
+    assert (soft.argmax(0) == nearest).float().mean() > 0.95
+
+
+def test_bands_are_missing_in_sets() -> None:
+    image, labels = torch.ones(3, 8, 8), torch.zeros(8, 8, dtype=torch.int64)
+    variation = Variation(band_sets=((0, 1, 2), (0, 2), (1,)))
+    drawn = [
+        vary(image, labels, torch.zeros(0, 8, 8), variation, generator(s))[0] for s in range(60)
+    ]
+    for varied in drawn:
+        assert bool((varied.isnan().all((1, 2)) == varied.isnan().any((1, 2))).all())
+    there = [tuple((~each.isnan()).all((1, 2)).nonzero().flatten().tolist()) for each in drawn]
+    assert set(there) == {(0, 1, 2), (0, 2), (1,)}
+    assert min(map(there.count, set(there))) > 8
+
+
+def test_soft_labels_are_read_onto_the_scene(tmp_path: Path) -> None:
+    """Whatever the number type; where nothing is probable, nothing is labelled."""
+    grid = grid_at(0, (32, 40))
+    shares = np.zeros((3, 32, 40), np.float32)
+    shares[0], shares[2, :, 20:] = 0.25, 0.75
+    shares[:, :5] = 0
+    for name, planes in (("float", shares), ("whole", (shares * 200).astype(np.uint8))):
+        write_raster(tmp_path / f"{name}.tif", planes, grid, None)
+        with open_soft_labels(tmp_path / f"{name}.tif", grid, 3, "the scene") as labels:
+            read = labels.read(Window(-2, 10, 20, 20))
+        assert not read[:, :7].any()
+        assert (read[:, 8, 5] == (255, 0, 0)).all()
+        assert (read[:, 8, 15] == (64, 0, 191)).all()
+    with (
+        pytest.raises(SceneError, match="hold 3 bands; probabilities need one for each of the 4"),
+        open_soft_labels(tmp_path / "float.tif", grid, 4, "the scene"),
+    ):
+        pass
+    with (
+        pytest.raises(SceneError, match="do not overlap"),
+        open_soft_labels(tmp_path / "float.tif", grid_at(2, (32, 40)), 3, "the scene"),
+    ):
+        pass

@@ -118,6 +118,8 @@ class Card(_Words):
     """How many scenes of a place it compares; with 2, its classes are kinds of change."""
     unchanged: int | None = Field(alias="geoseg:unchanged", default=None)
     """With two dates: the code of the class that says that nothing changed."""
+    band_sets: tuple[tuple[str, ...], ...] = Field(alias="geoseg:band_sets", default=())
+    """Bands that it also manages with alone; empty: it needs them all."""
     sha256: dict[str, str] = Field(alias="geoseg:sha256", default_factory=dict)
     """Of each other file of the bundle."""
     training: dict[str, Any] = Field(alias="geoseg:training", default_factory=dict)
@@ -136,6 +138,8 @@ class Card(_Words):
             raise ValueError("value_scaling needs one entry a band")
         if self.inputs[0].input.shape[1] != self.planes:
             raise ValueError("the input's shape has another number of bands")
+        if any(not chosen or set(chosen) - set(self.bands) for chosen in self.band_sets):
+            raise ValueError("geoseg:band_sets must be some of the bands")
         if (self.dates == 2) != (self.unchanged is not None):
             raise ValueError("geoseg:unchanged is needed with two dates, and only then")
         if self.outputs[0].result.shape[1] != len(self.outputs[0].classes):

@@ -55,6 +55,8 @@ class Network(nn.Module):
     """What the encoder is called, for weights to be found."""
     relative: bool = False
     """Whether bands are brought to mean 0 and deviation 1 of each image first."""
+    missing_bands: bool = False
+    """Whether bands may be NaN, which means missing; a plane a band tells the network so."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +84,15 @@ class Network(nn.Module):
         height, width = image.shape[-2:]
         if height % self.stride or width % self.stride:
             raise ValueError(f"{height} x {width} pixels: not multiples of {self.stride}")
-        return self.score(_relative(image) if self.relative else image)
+        if self.relative:
+            image = _relative(image)
+        return self.score(_with_presence(image) if self.missing_bands else image)
+
+
+def _with_presence(image: Tensor) -> Tensor:
+    """What is there, 0 for what is NaN; then for each band 1 where it is there, else 0."""
+    there = ~image.isnan()
+    return torch.cat([torch.where(there, image, 0.0), there.to(image.dtype)], dim=1)
 
 
 def _relative(image: Tensor) -> Tensor:

@@ -45,6 +45,7 @@ def build_model(
     classes: int,
     pretrained: str | Path | None = None,
     relative: bool = False,
+    missing_bands: bool = False,
     **hyperparameters: Any,
 ) -> Network:
     """Build a network, with fresh weights or a pretrained encoder.
@@ -59,6 +60,8 @@ def build_model(
         relative: bring the bands of each image to mean 0 and deviation 1 first, so that light and
             haze of a whole scene do not matter. The network then sees as far as the image
             reaches, and cannot tell what only absolute values tell.
+        missing_bands: let any band be missing, which is told by NaN; the network is given a plane
+            a band that says whether it is there.
         hyperparameters: what else the network is built with; "unet" with an `encoder` is
             EncoderUNet, without UNet, and so with "siamese_unet".
 
@@ -82,13 +85,19 @@ def build_model(
     count = bands if isinstance(bands, int) else len(bands)
     if count < 1 or classes < 1:
         raise ModelError(f"{name} needs at least one band and one class, not {count}, {classes}")
+    if missing_bands and (relative or network_type.dates == 2):
+        raise ModelError("missing_bands goes neither with relative nor with two dates")
+    planes = 2 * count if missing_bands else count
     try:
-        network = network_type(count, classes, **hyperparameters)  # type: ignore[call-arg]
+        network = network_type(planes, classes, **hyperparameters)  # type: ignore[call-arg]
     except (TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{name} cannot be built with {hyperparameters}: {error}") from error
     if relative:
         network.relative, network.reach_px = True, None
+    network.missing_bands = missing_bands
     if pretrained is not None:
+        if missing_bands and not isinstance(bands, int):
+            bands = (*bands, *(f"{band} is there" for band in bands))
         fill_encoder(network, pretrained, bands)
     return network
 
@@ -104,7 +113,7 @@ def hyperparameters_of(name: str, encoder: str | None = None) -> tuple[str, ...]
     keywords = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
     if name in AROUND_AN_ENCODER:
         keywords = ["encoder", *(each for each in keywords if each != "encoder")]
-    return (*keywords, "relative")
+    return (*keywords, "relative", "missing_bands")
 
 
 def _type_of(name: str, encoder: str | None) -> type[Network]:

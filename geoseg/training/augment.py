@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,41 +31,65 @@ class Variation:
     """Share of the chips of two dates that show one date twice; nothing changed there."""
     unchanged: int = 0
     """The label of pixels where nothing changed."""
+    band_sets: tuple[tuple[int, ...], ...] = ()
+    """Places of the bands that are there, one of these sets for each chip; empty: all are."""
 
 
 def vary(
-    image: Tensor, labels: Tensor, variation: Variation, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+    image: Tensor,
+    labels: Tensor,
+    soft: Tensor,
+    variation: Variation,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
     """A variant of a chip.
 
     Args:
         image: (dates x C, S, S), scaled to mean 0 and deviation 1; 0 where invalid.
         labels: (S, S), int64; 255 where not labelled.
+        soft: (K, S, S), how probable each class is, 0 where not labelled; (0, S, S) where labels
+            are classes.
         variation: how much.
         generator: what chance comes from.
+
+    Returns:
+        The three, varied. Bands that are missing in the variant are NaN.
     """
+    planes = torch.cat([image, soft])
     if variation.flips:
         turns, mirrored = torch.randint(4, (1,), generator=generator), _chance(generator) < 0.5
-        image, labels = (torch.rot90(each, int(turns), (-2, -1)) for each in (image, labels))
+        planes, labels = (torch.rot90(each, int(turns), (-2, -1)) for each in (planes, labels))
         if mirrored:
-            image, labels = image.flip(-1), labels.flip(-1)
+            planes, labels = planes.flip(-1), labels.flip(-1)
     if variation.rotate and _chance(generator) < variation.rotate:
-        image, labels = _rotate(image, labels, 2 * math.pi * _chance(generator))
+        planes, labels = _rotate(planes, labels, 2 * math.pi * _chance(generator))
+    image, soft = planes[: len(image)], planes[len(image) :]
     if variation.same_date and _chance(generator) < variation.same_date:
         image, labels = _twice(image, _chance(generator) < 0.5, variation.unchanged)
     if variation.jitter:
         each_date = image.chunk(variation.dates)
         image = torch.cat([_jitter(each, variation.jitter, generator) for each in each_date])
-    return image.contiguous(), labels.contiguous()
+    if variation.band_sets:
+        image = _only(image, variation.band_sets, generator)
+    return image.contiguous(), labels.contiguous(), soft.contiguous()
 
 
-def resize(image: Tensor, labels: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """A chip of another size: bands interpolated (averaged when they shrink), nearest labels."""
+def resize(image: Tensor, labels: Tensor, soft: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A chip of another size: planes interpolated (averaged when they shrink), nearest labels."""
     if image.shape[-1] == side:
-        return image, labels
-    resized = F.interpolate(image[None], (side, side), mode="bilinear", antialias=True)[0]
+        return image, labels, soft
+    planes = torch.cat([image, soft])[None]
+    resized = F.interpolate(planes, (side, side), mode="bilinear", antialias=True)[0]
     nearest = F.interpolate(labels[None, None].float(), (side, side), mode="nearest-exact")
-    return resized, nearest[0, 0].long()
+    return resized[: len(image)], nearest[0, 0].long(), resized[len(image) :]
+
+
+def _only(image: Tensor, band_sets: Sequence[Sequence[int]], generator: torch.Generator) -> Tensor:
+    """One of the sets of bands; the others are missing."""
+    chosen = band_sets[int(torch.randint(len(band_sets), (1,), generator=generator))]
+    there = torch.zeros(len(image), 1, 1, dtype=torch.bool)
+    there[list(chosen)] = True
+    return torch.where(there, image, torch.nan)
 
 
 def _rotate(image: Tensor, labels: Tensor, angle: float) -> tuple[Tensor, Tensor]:

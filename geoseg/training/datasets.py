@@ -24,7 +24,8 @@ from geoseg.training.samplers import ChipPlace
 __all__ = ["AheadLoader", "LabelledGround", "Sample"]
 
 Sample = dict[str, Any]
-"""image: (C, S, S) float32, scaled; mask: (S, S) int64, 255 where not labelled; place: which."""
+"""image: (C, S, S) float32, scaled; mask: (S, S) int64, 255 where not labelled; place: which;
+where labels are probabilities, soft: (K, S, S) float32, 0 where not labelled."""
 
 
 class LabelledGround(GeoDataset):
@@ -77,12 +78,16 @@ class LabelledGround(GeoDataset):
             labels[kept] = chip.labels[kept]
         scaled = np.where(chip.valid, (chip.pixels - self._mean) / self._stddev, np.float32(0))
         image, mask = torch.from_numpy(scaled), torch.from_numpy(labels).long()
+        soft = torch.zeros(0, *mask.shape)
+        if chip.soft is not None:
+            soft = torch.from_numpy(chip.soft).float() / 255
         if self._chip_px is not None:
-            image, mask = resize(image, mask, self._chip_px)
+            image, mask, soft = resize(image, mask, soft, self._chip_px)
         if place.seed is not None:
             generator = torch.Generator().manual_seed(place.seed)
-            image, mask = vary(image, mask, self._variation, generator)
-        return {"image": image, "mask": mask, "place": place}
+            image, mask, soft = vary(image, mask, soft, self._variation, generator)
+        sample: Sample = {"image": image, "mask": mask, "place": place}
+        return sample if chip.soft is None else {**sample, "soft": soft}
 
     def name_of(self, place: ChipPlace) -> str:
         """What to call a chip: its scene and where it lies in it."""
@@ -139,7 +144,9 @@ class AheadLoader:
 
 def _collate(samples: Sequence[Sample]) -> Sample:
     stacked: Sample = {
-        key: torch.stack([sample[key] for sample in samples]) for key in ("image", "mask")
+        key: torch.stack([sample[key] for sample in samples])
+        for key in samples[0]
+        if key != "place"
     }
     return stacked | {"place": [sample["place"] for sample in samples]}
 

@@ -20,6 +20,7 @@ from geoseg.raster.align import ResampledScene
 from geoseg.raster.opening import open_scene
 from geoseg.raster.scene import Reading, Scene
 from geoseg.recipe import Recipe
+from geoseg.soft_labels import SoftLabels, open_soft_labels
 
 __all__ = ["Ground", "LabelledChip", "find_pairs", "open_grounds"]
 
@@ -37,6 +38,9 @@ class LabelledChip:
     """(H, W), the class's place in the legend; 255 where unlabelled or invalid."""
     valid: npt.NDArray[np.bool_]
     """(H, W)."""
+    soft: npt.NDArray[np.uint8] | None = None
+    """(K, H, W), how probable each class is, in 1/255; 0 where unlabelled or invalid. None where
+    labels are classes; else those above are the most probable ones."""
 
 
 class Ground(Protocol):
@@ -92,13 +96,15 @@ def open_grounds(recipe: Recipe, pairs: Sequence[LabelledScene]) -> Iterator[lis
         SceneError: if a scene or its labels cannot be read, or do not overlap.
         BandError: if a scene's bands are not, or not clearly, the recipe's.
     """
-    left, planes = recipe.cache_mb << 20, recipe.dates * len(recipe.bands)
+    left = recipe.cache_mb << 20
+    soft = len(recipe.legend) if recipe.labels_are == "probabilities" else 0
+    bytes_a_pixel = 4 * recipe.dates * len(recipe.bands) + 2 + soft
     with ExitStack() as stack:
         grounds: list[Ground] = []
         for pair in pairs:
             with ExitStack() as opening:
                 ground: Ground = _open(opening, pair, recipe)
-                need = ground.grid.height * ground.grid.width * (4 * planes + 2)
+                need = ground.grid.height * ground.grid.width * bytes_a_pixel
                 if need <= left:
                     left -= need
                     ground = GroundInMemory(ground)
@@ -108,8 +114,12 @@ def open_grounds(recipe: Recipe, pairs: Sequence[LabelledScene]) -> Iterator[lis
         yield grounds
 
 
-def _open(stack: ExitStack, pair: LabelledScene, recipe: Recipe) -> GroundOnDisk:
+def _open(stack: ExitStack, pair: LabelledScene, recipe: Recipe) -> Ground:
     scene = stack.enter_context(_opened(pair, recipe))
+    if recipe.labels_are == "probabilities":
+        classes = len(recipe.legend)
+        opening = open_soft_labels(pair.labels, scene.grid, classes, scene.name)
+        return SoftlyLabelledGround(scene, stack.enter_context(opening))
     labels = stack.enter_context(
         open_labels(
             pair.labels,
@@ -172,6 +182,22 @@ class GroundOnDisk:
         return LabelledChip(chip.pixels, labels, chip.valid)
 
 
+class SoftlyLabelledGround:
+    """Read from a scene and probabilities of its classes, window by window."""
+
+    def __init__(self, scene: Scene, labels: SoftLabels) -> None:
+        self.name, self.grid = scene.name, scene.grid
+        self.assumed = (*scene.assumed, *labels.assumed)
+        self._scene, self._labels = scene, labels
+
+    def read(self, window: Window) -> LabelledChip:
+        """See Ground."""
+        chip = self._scene.read(window)
+        soft = np.where(chip.valid, self._labels.read(window), np.uint8(0))
+        labels = np.where(soft.any(axis=0), soft.argmax(axis=0), NODATA).astype(np.uint8)
+        return LabelledChip(chip.pixels, labels, chip.valid, soft)
+
+
 class GroundInMemory:
     """Ground read in full."""
 
@@ -186,6 +212,7 @@ class GroundInMemory:
             np.zeros((len(whole.pixels), *window.shape), np.float32),
             np.full(window.shape, NODATA, np.uint8),
             np.zeros(window.shape, np.bool_),
+            None if whole.soft is None else np.zeros((len(whole.soft), *window.shape), np.uint8),
         )
         inside = window.intersect(self.grid.window)
         if inside is not None:
@@ -193,4 +220,6 @@ class GroundInMemory:
             chip.pixels[:, *into] = whole.pixels[:, *out_of]
             chip.labels[into] = whole.labels[out_of]
             chip.valid[into] = whole.valid[out_of]
+            if chip.soft is not None and whole.soft is not None:
+                chip.soft[:, *into] = whole.soft[:, *out_of]
         return chip

@@ -89,7 +89,8 @@ class Lesson(LightningDataModule):
     @property
     def hyperparameters(self) -> dict[str, Any]:
         """What the network is built with as it predicts: no head that only helps to learn."""
-        return {key: value for key, value in self.recipe.network.items() if key != "auxiliary"}
+        told = _hyperparameters(self.recipe)
+        return {key: value for key, value in told.items() if key != "auxiliary"}
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
@@ -212,7 +213,7 @@ def prepare(recipe: Recipe) -> Iterator[Lesson]:
         bands=recipe.bands,
         classes=len(recipe.legend),
         pretrained=recipe.pretrained,
-        **recipe.network,
+        **_hyperparameters(recipe),
     )
     _refuse_other_dates(recipe, network)
     stride = network.stride
@@ -231,9 +232,15 @@ def prepare(recipe: Recipe) -> Iterator[Lesson]:
         yield Lesson(recipe, grounds, surveys, split, network, statistics, stored)
 
 
+def _hyperparameters(recipe: Recipe) -> dict[str, Any]:
+    return {**recipe.network, **({"missing_bands": True} if recipe.band_sets else {})}
+
+
 def _variation(recipe: Recipe) -> Variation:
     if recipe.dates == 1:
-        return Variation(recipe.flips, recipe.rotate, recipe.jitter)
+        every = (recipe.bands, *recipe.band_sets) if recipe.band_sets else ()
+        band_sets = tuple(tuple(recipe.bands.index(b) for b in chosen) for chosen in every)
+        return Variation(recipe.flips, recipe.rotate, recipe.jitter, band_sets=band_sets)
     unchanged = recipe.legend.codes.index(recipe.unchanged)
     return Variation(recipe.flips, recipe.rotate, recipe.jitter, 2, recipe.same_date, unchanged)
 

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from geoseg.errors import InputError
 from geoseg.legend import NODATA
+from geoseg.training.pixel_loss import TINY, PixelLoss, planes_of, weights_of
+from geoseg.training.soft_cross_entropy import SoftCrossEntropy
 
 __all__ = [
     "LOSSES",
@@ -27,45 +29,11 @@ __all__ = [
     "Focal",
     "Lovasz",
     "PixelLoss",
+    "SoftCrossEntropy",
     "Tversky",
     "WeightedSum",
     "make_loss",
 ]
-
-TINY = 1e-6
-"""Keeps quotients and powers from 0; far below what one pixel adds."""
-
-
-class PixelLoss(nn.Module):
-    """The base of all losses: sees to what is not labelled, and to float32.
-
-    Shape:
-        - logits: (N, K, H, W).
-        - labels: (N, H, W), int64, places of classes in the legend, 0 to K - 1; NODATA (255)
-          where nobody labelled or the scene has no data.
-        - Output: (), float32.
-    """
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a batch.
-
-        Raises:
-            ValueError: if the shapes of logits and labels do not belong together.
-        """
-        if logits.ndim != 4 or labels.shape != (len(logits), *logits.shape[2:]):
-            raise ValueError(
-                f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} do not belong "
-                "together: expected (N, K, H, W) and (N, H, W)"
-            )
-        with torch.autocast(logits.device.type, enabled=False):
-            labelled = labels != NODATA
-            # What stands in the others may be NaN, and NaN times zero is no zero gradient.
-            seen = torch.where(labelled[:, None], logits.float(), 0.0)
-            return self.of_labelled(seen, labels, labelled)
-
-    def of_labelled(self, logits: Tensor, labels: Tensor, labelled: Tensor) -> Tensor:
-        """The loss, given float32 logits that are 0 wherever `labelled` (N, H, W) is False."""
-        raise NotImplementedError
 
 
 class CrossEntropy(PixelLoss):
@@ -91,7 +59,7 @@ class CrossEntropy(PixelLoss):
         if not 0 <= label_smoothing < 1:
             raise InputError(f"a label_smoothing of {label_smoothing:g} is not within [0, 1)")
         self.label_smoothing = label_smoothing
-        self.register_buffer("weights", _weights(class_weights), persistent=False)
+        self.register_buffer("weights", weights_of(class_weights), persistent=False)
 
     def of_labelled(self, logits: Tensor, labels: Tensor, labelled: Tensor) -> Tensor:
         """See PixelLoss."""
@@ -127,7 +95,7 @@ class Focal(PixelLoss):
         if not 0 <= gamma < math.inf:
             raise InputError(f"a gamma of {gamma:g} makes no sense; the usual one is 2")
         self.gamma = gamma
-        self.register_buffer("weights", _weights(class_weights), persistent=False)
+        self.register_buffer("weights", weights_of(class_weights), persistent=False)
 
     def of_labelled(self, logits: Tensor, labels: Tensor, labelled: Tensor) -> Tensor:
         """See PixelLoss."""
@@ -162,7 +130,7 @@ class Tversky(PixelLoss):
 
     def of_labelled(self, logits: Tensor, labels: Tensor, labelled: Tensor) -> Tensor:
         """See PixelLoss."""
-        mapped, reference = _planes(logits, labels, labelled)
+        mapped, reference = planes_of(logits, labels, labelled)
         over_batch = (0, 2, 3)
         support = reference.sum(over_batch)
         agreed = (mapped * reference).sum(over_batch)
@@ -235,9 +203,11 @@ class WeightedSum(nn.Module):
         self.losses = nn.ModuleDict(losses)
         self.weights = dict(weights)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, shares: Tensor | None = None) -> Tensor:
         """See PixelLoss."""
-        parts = [self.weights[name] * loss(logits, labels) for name, loss in self.losses.items()]
+        parts = [
+            self.weights[name] * loss(logits, labels, shares) for name, loss in self.losses.items()
+        ]
         return torch.stack(parts).sum()
 
 
@@ -247,6 +217,7 @@ LOSSES: dict[str, tuple[type[PixelLoss], frozenset[str]]] = {
     "dice": (Dice, frozenset()),
     "tversky": (Tversky, frozenset({"alpha", "beta"})),
     "lovasz": (Lovasz, frozenset()),
+    "soft_cross_entropy": (SoftCrossEntropy, frozenset({"class_weights", "sharpness"})),
 }
 """Each loss by the name it has in a recipe, and what can be said about it."""
 
@@ -263,7 +234,8 @@ def make_loss(
         spec: the name of a loss, or weights by name, as {"cross_entropy": 1.0, "dice": 1.0}.
         class_weights: (K,), for cross-entropy and focal. The others average over classes, so
             that each counts the same already.
-        parameters: label_smoothing of cross_entropy, gamma of focal, alpha and beta of tversky.
+        parameters: label_smoothing of cross_entropy, gamma of focal, alpha and beta of tversky,
+            sharpness of soft_cross_entropy.
 
     Raises:
         InputError: if a name is unknown, a parameter belongs to none of the losses, or a value
@@ -300,19 +272,3 @@ def _known(what: str, name: str, names: Iterable[str]) -> None:
         nearest = difflib.get_close_matches(name, names, 1, 0.5)
         hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(names)}"
         raise InputError(f"no {what} is called {name!r}; {hint}")
-
-
-def _weights(class_weights: Tensor | None) -> Tensor | None:
-    if class_weights is None:
-        return None
-    weights = torch.as_tensor(class_weights).detach().float()
-    if weights.ndim != 1 or not bool((weights.isfinite() & (weights >= 0)).all()):
-        raise InputError(f"class weights are (K,) and not negative, not {weights.tolist()}")
-    return weights
-
-
-def _planes(logits: Tensor, labels: Tensor, labelled: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities and one-hot labels, both (N, K, H, W) and 0 where nothing is labelled."""
-    known = labelled[:, None].float()
-    one_hot = F.one_hot(labels.masked_fill(~labelled, 0), logits.shape[1])
-    return logits.softmax(1) * known, one_hot.movedim(-1, 1) * known

@@ -35,7 +35,7 @@ CELL_PX = 32
 
 DECIDING = (
     "classes", "unlabelled", "label_field", "bands", "band_numbers", "sensor", "units", "scale",
-    "offset", "nodata", "gsd_m",
+    "offset", "nodata", "gsd_m", "labels_are",
 )  # fmt: skip
 """Keys of a recipe that decide what is read."""
 

@@ -48,7 +48,7 @@ class SegmentationTask(LightningModule):
     Args:
         network: takes scaled bands (N, C, S, S), gives logits (N, K, S, S), or in training a pair
             of those with an auxiliary head's.
-        loss: of logits and class places (N, S, S), 255 where not labelled.
+        loss: of logits, class places (N, S, S), 255 where not labelled, and soft labels or None.
         names: the classes.
         schedule: how the weights move.
         name_of: what to call a chip.
@@ -89,7 +89,9 @@ class SegmentationTask(LightningModule):
     def transfer_batch_to_device(self, batch: Sample, device: torch.device, _: int) -> Sample:
         """Pixels move, in the order that convolutions are quickest with; places stay."""
         image = batch["image"].to(device, memory_format=torch.channels_last)
-        return {**batch, "image": image, "mask": batch["mask"].to(device)}
+        moved: Sample = {"image": image}
+        moved |= {key: batch[key].to(device) for key in ("mask", "soft") if key in batch}
+        return batch | moved
 
     def on_train_epoch_start(self) -> None:
         """Begin an epoch with its own chance."""
@@ -104,9 +106,10 @@ class SegmentationTask(LightningModule):
         """
         given = self.network(batch["image"])
         logits, auxiliary = given if isinstance(given, tuple) else (given, None)
-        loss: Tensor = self.loss(logits.float(), batch["mask"])
+        labels = batch["mask"], batch.get("soft")
+        loss: Tensor = self.loss(logits.float(), *labels)
         if auxiliary is not None:
-            loss = loss + self.schedule.auxiliary * self.loss(auxiliary.float(), batch["mask"])
+            loss = loss + self.schedule.auxiliary * self.loss(auxiliary.float(), *labels)
         value = float(loss.detach())
         if not math.isfinite(value):
             chips = "; ".join(self._name_of(place) for place in batch["place"])
