@@ -244,7 +244,9 @@ def test_the_command_line_knows_models_of_two_dates(
 ) -> None:
     before, after, masks = files(folder, 0)
     model = learnt.bundle.path
-    refused = geoseg_run("predict", before, files(folder, 1)[1], "-m", model, "-o", tmp_path / "map")
+    refused = geoseg_run(
+        "predict", before, files(folder, 1)[1], "-m", model, "-o", tmp_path / "map"
+    )
     assert refused.returncode == 2
     assert refused.stderr.splitlines() == [
         "geoseg: error: made compares two scenes: use geoseg change BEFORE AFTER --model MODEL"
