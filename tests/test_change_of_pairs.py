@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import csv
+import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ import pytest
 import rasterio
 from affine import Affine
 from conftest import NORTH_UP, stored_card
+from PIL import Image
 
 import geoseg
 from geoseg.bitemporal.change_legend import ChangeLegend
@@ -165,3 +170,65 @@ def test_maps_of_one_date_keep_their_bands(identity: Model) -> None:
     assert stored_card().dates == identity.card.dates == 1
     assert (identity.card.unchanged, len(identity.card.mean)) == (None, 1)
     assert len(model_of().card.mean) == 2
+
+
+# --- in QGIS -------------------------------------------------------------------------------------
+
+ASK_QGIS = """
+import os, sys
+from qgis.core import (QgsApplication, QgsMapRendererParallelJob, QgsMapSettings, QgsRasterLayer)
+from qgis.PyQt.QtCore import QSize
+from qgis.PyQt.QtGui import QColor
+app = QgsApplication([], False)
+app.initQgis()
+layer = QgsRasterLayer(sys.argv[1], "change")
+print(layer.loadDefaultStyle()[1], layer.renderer().type(), flush=True)
+print([name for name, colour in layer.legendSymbologyItems()], flush=True)
+print([layer.bandName(i + 1) for i in range(layer.bandCount())], flush=True)
+settings = QgsMapSettings()
+settings.setLayers([layer])
+settings.setExtent(layer.extent())
+settings.setDestinationCrs(layer.crs())
+settings.setBackgroundColor(QColor("white"))
+settings.setOutputSize(QSize(layer.width(), layer.height()))
+job = QgsMapRendererParallelJob(settings)
+job.start()
+job.waitForFinished()
+job.renderedImage().save(sys.argv[2])
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("kinds", [True, False])
+def test_qgis_opens_it_coloured(
+    dates: tuple[Path, Path, np.ndarray, np.ndarray], identity: Model, tmp_path: Path, kinds: bool
+) -> None:
+    python = shutil.which("python3", path="/usr/bin")
+    asked = [python or "python3", "-c", "import qgis"]
+    if python is None or subprocess.run(asked, check=False, capture_output=True).returncode:
+        pytest.skip("no QGIS here: apt-get install python3-qgis")
+    model = model_of() if kinds else identity
+    made = geoseg.change(*dates[:2], model=model, output=tmp_path / "map", force=True)
+    done = subprocess.run(
+        [python, "-c", ASK_QGIS, made.files["change"], tmp_path / "drawn.png"],
+        capture_output=True, text=True, check=True,
+        env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
+    )  # fmt: skip
+    style, items, bands = done.stdout.splitlines()[:3]
+    with Image.open(tmp_path / "drawn.png") as image:
+        drawn = np.asarray(image.convert("RGB")).astype(int)
+    with rasterio.open(made.files["change"]) as raster:
+        planes = raster.read()
+    expected = np.full((*planes.shape[1:], 3), 255)
+    if kinds:
+        assert style == "True paletted"
+        assert ast.literal_eval(items)[-3:] == [*KINDS.names]
+        assert ast.literal_eval(bands) == ["Band 1: change", "Band 2: confidence"]
+        for kind in (KINDS.by_code(2), KINDS.by_code(7)):
+            expected[planes[0] == kind.code] = kind.rgb
+    else:
+        assert style == "True singlebandpseudocolor"
+        assert ast.literal_eval(bands)[2] == "Band 3: confidence"
+        expected[(planes[2] == 100)] = (0xBD, 0, 0x26)
+        assert set(np.unique(planes[2])) == {0, 100, 255}
+    np.testing.assert_array_equal(drawn, expected)
