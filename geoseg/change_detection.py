@@ -54,7 +54,7 @@ class Change:
     """A finished change map."""
 
     files: dict[str, Path]
-    """What was written: change, class_names, polygons, matrix, preview and summary."""
+    """What was written: change, class_names, style, polygons, matrix, preview and summary."""
     summary: dict[str, Any]
     """What the summary file holds."""
 

@@ -27,6 +27,7 @@ from geoseg.raster.geotiff import MapWriter, write_category_names
 from geoseg.raster.pictures import map_picture, picture, scene_picture, shown_bands
 from geoseg.raster.preview import Sampled, draw_sheet
 from geoseg.raster.stitch import PERCENT
+from geoseg.raster.style import palette_style, ramp_style
 from geoseg.stopwatch import Stopwatch
 from geoseg.vector.layers import write_layer
 from geoseg.vector.polygons import ClassStrip, trace_polygons
@@ -34,12 +35,16 @@ from geoseg.vector.tables import PolygonTable
 
 __all__ = ["ChangeFiles", "file_names"]
 
+CERTAINTY = ((0.5, "#fed976", "50 %"), (0.75, "#fd8d3c", "75 %"), (1.0, "#bd0026", "100 %"))
+"""Colours of the probability of change, where there is no kind of it to show."""
+
 
 def file_names(stem: str) -> dict[str, str]:
     """Final file names by what they are; the summary last, it says that all is there."""
     return {
         "change": f"{stem}.tif",
         "class_names": f"{stem}.tif.aux.xml",
+        "style": f"{stem}.qml",
         "polygons": f"{stem}_polygons.gpkg",
         "matrix": f"{stem}_summary.csv",
         "preview": f"{stem}_preview.png",
@@ -125,6 +130,7 @@ class ChangeFiles:
             self._raster.close()
             with_names = (1,) if self._legend.kinds else (1, 2)
             write_category_names(self._paths["change"], self._legend.legend, with_names)
+            self._paths["style"].write_text(self._style(), encoding="utf-8")
             write_matrix(self._paths["matrix"], self.counts, self._legend)
         return polygons
 
@@ -165,6 +171,15 @@ class ChangeFiles:
         )
         layer = f"{self._stem}_polygons"
         return write_layer(self._paths["polygons"], table, self._grid.crs, layer=layer)
+
+    def _style(self) -> str:
+        """Kinds of change in their colours; of classes, how probable change is.
+
+        No band of classes tells by itself where they changed.
+        """
+        if self._legend.kinds:
+            return palette_style(1, self._legend.legend, clear=self._legend.unchanged)
+        return ramp_style(3, CERTAINTY)
 
     def _draw(self, title: str) -> None:
         """Both scenes, and what changed over the later one in pale grey."""

@@ -93,7 +93,7 @@ def print_change(change: Change) -> None:
         amount = f"{each['pixels']:>12,} px" if area is None else f"{area:>12,.1f} ha"
         click.echo(f"  {what:<32}{amount}")
     for path in change.files.values():
-        if not path.name.endswith(".aux.xml"):
+        if not path.name.endswith((".aux.xml", ".qml")):
             click.echo(f"  {path}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,8 @@ def parameters_of(network: nn.Module) -> int:
         ("deeplabv3plus", {}, 26_682_725),
         ("pspnet", {}, 46_592_597),
         ("pspnet", {"auxiliary": True}, 48_957_802),
+        ("siamese_unet", {"encoder": "resnet34"}, 24_439_269),  # shared: no more than one date's
+        ("fcsiam_diff", {}, 24_439_269),
     ],
 )
 def test_published_numbers_of_parameters(
@@ -192,3 +195,75 @@ def test_norm_of_one_value_is_that_of_evaluation() -> None:
     torch.testing.assert_close(alone, norm.eval()(one))
     norm.train()
     torch.testing.assert_close(norm(two).mean(dim=0), torch.zeros(3, 1, 1), atol=1e-6, rtol=0)
+
+
+SIAMESE: dict[str, tuple[str, dict[str, Any]]] = {
+    "siamese_unet": ("siamese_unet", {"widths": [4, 6, 8], "batch_norm": True}),
+    "siamese_unet-resnet18": ("siamese_unet", {"encoder": "resnet18"}),
+    "fcsiam_diff": ("fcsiam_diff", {"encoder": "resnet18"}),
+    "fcsiam_conc": ("fcsiam_conc", {"encoder": "resnet18"}),
+}
+
+
+@pytest.fixture(params=SIAMESE)
+def siamese(request: pytest.FixtureRequest) -> nn.Module:
+    torch.manual_seed(0)
+    name, hyperparameters = SIAMESE[request.param]
+    return build_model(name, bands=3, classes=2, **hyperparameters).eval()
+
+
+def test_both_dates_are_seen(siamese: nn.Module) -> None:
+    dates = torch.randn(1, 6, 64, 64, requires_grad=True)
+    siamese(dates).square().sum().backward()
+    assert dates.grad is not None
+    assert (dates.grad.abs().amax(dim=(0, 2, 3)) > 0).all()
+
+
+def test_swapped_dates(siamese: nn.Module) -> None:
+    """Absolute differences are the same either way; signed ones and features side by side not."""
+    one, other = torch.randn(2, 1, 3, 64, 64)
+    with torch.inference_mode():
+        there, back = siamese(torch.cat([one, other], 1)), siamese(torch.cat([other, one], 1))
+    symmetric = type(siamese).__name__ in {"SiameseUNet", "EncoderSiameseUNet"}
+    assert torch.allclose(there, back, atol=1e-6) == symmetric
+
+
+def test_what_did_not_change_is_the_same_everywhere(siamese: nn.Module) -> None:
+    """Of one image twice, networks of differences see nothing of what is on it."""
+    image = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        logits = siamese(torch.cat([image, image], 1))[..., 24:40, 24:40]
+        blank = siamese(torch.zeros(1, 6, 64, 64))[..., 24:40, 24:40]
+    blind = type(siamese).__name__ != "FCSiamConc"
+    assert torch.allclose(logits, blank, atol=1e-5) == blind
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fcsiam_diff", "fcsiam_conc"])
+def test_fcsiam_is_torchgeos(name: str) -> None:
+    from torchgeo import models  # takes seconds
+
+    torch.manual_seed(0)
+    kind = {"fcsiam_diff": models.FCSiamDiff, "fcsiam_conc": models.FCSiamConc}[name]
+    published = kind("tu-resnet18", encoder_weights=None, in_channels=4, classes=3).eval()
+    ours = build_model(name, bands=4, classes=3, encoder="resnet18").eval()
+    ours.load_state_dict(dict(zip(ours.state_dict(), published.state_dict().values(), strict=True)))
+    dates = torch.randn(2, 2, 4, 64, 96)
+    with torch.inference_mode():
+        theirs = published(dates)
+        torch.testing.assert_close(ours(dates.flatten(1, 2)), theirs, atol=1e-5, rtol=1e-5)
+    assert theirs.std() > 1e-2
+
+
+def test_pretrained_filters_serve_both_dates(tmp_path: Path) -> None:
+    """By name, not by position: the shared first layer takes the bands of either date."""
+    source = build_encoder("resnet18", 3)
+    torch.save(source.model.state_dict(), tmp_path / "weights.pth")  # type: ignore[union-attr]
+    bands = ("nir", "blue", "red")
+    network = build_model(
+        "fcsiam_conc", bands=bands, classes=2, encoder="resnet18",
+        pretrained=tmp_path / "weights.pth",
+    )  # fmt: skip
+    filters = source.model.conv1.weight  # type: ignore[union-attr]
+    expected = torch.stack([filters.mean(1), filters[:, 2], filters[:, 0]], 1)
+    assert torch.allclose(network.encoder.model.conv1.weight, expected)  # type: ignore[union-attr]

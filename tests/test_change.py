@@ -104,7 +104,7 @@ def test_the_files_are_what_they_promise(
     before, after, _ = pair
     made = geoseg.change(before, after, output=tmp_path, name="change", method="irmad")
     names = {path.name for path in made.files.values()}
-    assert names == {"change.tif", "change.tif.aux.xml", "change_polygons.gpkg",
+    assert names == {"change.tif", "change.tif.aux.xml", "change.qml", "change_polygons.gpkg",
                      "change_preview.png", "change_summary.csv", "change_summary.json"}  # fmt: skip
     assert cog_validate(made.files["change"], strict=True, quiet=True)[0]
     with rasterio.open(made.files["change"]) as raster, rasterio.open(before) as scene:

@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
-from made_jobs import contents, fake_change, put_scene, write_job
+from affine import Affine
+from made_jobs import contents, difference, fake_change, put_scene, write_job
 
 from geoseg.errors import InputError, JobError, SceneError
 from geoseg.jobs.arrivals import NotThereError
 from geoseg.jobs.run import JobRun, run_job
 from geoseg.jobs.stac import StacArrivals
+from geoseg.jobs.status import job_status
 from geoseg.raster.stack import stack_bands
 
 GREYS = {"a": ("2020-01-01T10:00:00Z", 10), "b": ("2020-02-01T10:00:00Z", 12),
@@ -141,6 +143,75 @@ def test_items_away_from_the_area_are_left_out(tmp_path: Path, catalogue: Path) 
     (catalogue / "items/b.json").write_text(json.dumps(item("b", bbox=[10, 46, 11, 47])))
     job = write_job(tmp_path, stac="catalogue", assets="image", area="area.gpkg")
     assert [each[0] for each in told(run(job))] == ["a", "c"]
+
+
+CLOUDY = {"eo:cloud_cover": 83.0}
+
+
+def test_what_an_item_says_of_its_clouds_counts_for_all_of_it(
+    tmp_path: Path, catalogue: Path, server: Server
+) -> None:
+    """Its pixels are not fetched while the limit is lower; with an area, nobody asks."""
+    (catalogue / "items/b.json").write_text(json.dumps(item("b", **CLOUDY)))
+    told_of: dict[str, Any] = {"stac": f"{server.url}/collection.json", "assets": "image"}
+    job = write_job(tmp_path, **told_of)
+    dry = run_job(job, dry_run=True)
+    assert sorted(each.scene for each in dry.outcomes) == ["a", "c"]
+    done = run(job)
+    assert told(done) == [("a", "no_counterpart", None), ("b", "cloudy", None),
+                          ("c", "compared", 0.05)]  # fmt: skip
+    assert done.outcomes[1].reason == "its eo:cloud_cover is 83.0%; max_cloud is 50.0%"
+    assert "/items/b.tif" not in server.asked
+    assert run(job) == JobRun((), 0)
+    assert told(run(write_job(tmp_path, max_cloud=0.9, **told_of))) == EXPECTED[1:]
+    assert "/items/b.tif" in server.asked
+    assert ("b", "cloudy", None) in told(run(write_job(tmp_path, max_cloud=0.8, **told_of)))
+    left = contents(write_job(tmp_path, max_cloud=0.8, **told_of))
+    fresh = write_job(tmp_path, max_cloud=0.8, output="fresh", **told_of)
+    run(fresh)
+    assert difference(left, contents(fresh)) == []
+    lake = geopandas.GeoSeries([shapely.box(500_000, 5_199_920, 500_080, 5_200_000)], crs=32614)
+    lake.to_file(tmp_path / "lake.gpkg")
+    part = write_job(tmp_path, output="part", area="lake.gpkg", **told_of)
+    for name in GREYS:
+        place = item(name, bbox=[-180, -90, 180, 90], **CLOUDY)
+        (catalogue / f"items/{name}.json").write_text(json.dumps(place))
+    assert told(run(part)) == EXPECTED
+
+
+@pytest.mark.parametrize("by", ["codes", "bits"])
+def test_clouds_by_a_quality_asset(tmp_path: Path, catalogue: Path, by: str) -> None:
+    """Coarser than the scene, and not as large: what it does not reach is not known."""
+    quality = np.full((3, 4), 4, np.uint16)  # vegetation
+    quality[1, 1:3] = 8 if by == "codes" else 4 | 1 << 10
+    for name in GREYS:
+        path = catalogue / f"items/{name}_scl.tif"
+        with rasterio.open(catalogue / f"items/{name}.tif") as scene:
+            transform = scene.transform @ Affine.scale(2)
+        with rasterio.open(
+            path, "w", driver="GTiff", count=1, height=3, width=4, dtype="uint16",
+            crs="EPSG:32614", transform=transform,
+        ) as out:  # fmt: skip
+            out.write(quality[None] if name != "b" else np.full((1, 3, 4), quality[1, 1]))
+        told_of = item(name)
+        told_of["assets"]["scl"] = {"href": f"./{name}_scl.tif"}
+        (catalogue / f"items/{name}.json").write_text(json.dumps(told_of))
+    rule: dict[str, Any] = {"cloudy": [3, 8]} if by == "codes" else {"cloudy_bits": [3, 10]}
+    job = write_job(tmp_path, stac="catalogue", assets="image", quality="scl", **rule)
+    assert told(run(job)) == [("a", "no_counterpart", None), ("b", "cloudy", None),
+                              ("c", "compared", 0.05)]  # fmt: skip
+    shares = {scene.scene: scene.invalid_share for scene in job_status(job).scenes}
+    assert shares == {"a": 24 / 64, "b": 1, "c": 24 / 64}  # 2 pixels of 2 x 2, and 2 rows of 8
+    (masked,) = (tmp_path / "out/.scenes").rglob("a_*_bands.tif")
+    with (
+        rasterio.open(masked) as scene,
+        rasterio.open(catalogue / "items/a.tif") as whole,
+    ):
+        assert (scene.read() == whole.read()).all()
+        clear = np.kron(quality == 4, np.ones((2, 2), bool))
+        expected = np.vstack([clear, np.zeros((2, 8), bool)])
+        np.testing.assert_array_equal(scene.dataset_mask() != 0, expected)
+    assert run(job) == JobRun((), 0)
 
 
 def test_bands_in_files_of_their_own_become_one_scene(tmp_path: Path, catalogue: Path) -> None:

@@ -36,6 +36,10 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "deeplabv3-resnet18": ("deeplabv3", {"encoder": "resnet18", "auxiliary": True}),
     "deeplabv3plus-lite0": ("deeplabv3plus", {"encoder": LITE, "output_stride": 8}),
     "pspnet-resnet18": ("pspnet", {"encoder": "resnet18", "auxiliary": True}),
+    "siamese_unet": ("siamese_unet", {"widths": [4, 6, 8], "batch_norm": True}),
+    "siamese_unet-resnet18": ("siamese_unet", {"encoder": "resnet18"}),
+    "fcsiam_diff-resnet18": ("fcsiam_diff", {"encoder": "resnet18", "decoder_widths": [16, 8, 8]}),
+    "fcsiam_conc-resnet18": ("fcsiam_conc", {"encoder": "resnet18", "decoder_widths": [16, 8, 8]}),
 }
 BANDS = ("blue", "green", "red", "nir")
 
@@ -53,7 +57,8 @@ def use_whole_numbers(network: SegNet) -> None:
             layer.running_var.fill_(1 - layer.eps)
 
 
-SLOW = {"fcn-8s-vgg16", "unet-lite0", "unet-resnet18"}
+SLOW = {"fcn-8s-vgg16", "unet-lite0", "unet-resnet18", "siamese_unet-resnet18",
+        "fcsiam_diff-resnet18"}  # fmt: skip
 """There is a quicker one of each architecture."""
 
 
@@ -75,7 +80,7 @@ class TestEveryArchitecture:
                 nn.init.normal_(parameter, std=0.1)
         for batch in (1, 2):
             network.zero_grad()
-            made = network.train()(torch.randn(batch, len(BANDS), 64, 64))
+            made = network.train()(torch.randn(batch, network.dates * len(BANDS), 64, 64))
             both = made if isinstance(made, tuple) else (made,)
             assert len(both) == (2 if network.auxiliary is not None else 1)
             assert {tuple(each.shape) for each in both} == {(batch, 5, 64, 64)}
@@ -105,6 +110,8 @@ class TestEveryArchitecture:
             halo_px=0,
             stride=network.stride,
             exact=False,
+            dates=network.dates,  # type: ignore[arg-type]
+            unchanged=0 if network.dates == 2 else None,
         )
         scoring = scoring_network(card, weights)
         graph, numbers = export_graph(scoring.network, card)
@@ -112,8 +119,8 @@ class TestEveryArchitecture:
             graph, openvino.Tensor(np.frombuffer(numbers, dtype=np.uint8))
         )
         compiled = openvino.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        for shape in ((2, 4, 64, 64), (1, 4, 96, 128)):
-            values = torch.randint(5, shape).float()
+        for batch, size in ((2, (64, 64)), (1, (96, 128))):
+            values = torch.randint(5, (batch, network.dates * 4, *size)).float()
             with torch.inference_mode():
                 expected = scoring(values)
                 assert torch.equal(scoring(values), expected), "scoring must not be random"
@@ -122,20 +129,29 @@ class TestEveryArchitecture:
 
     def test_says_what_it_is(self, network: Network) -> None:
         with pytest.raises(ValueError, match=f"not multiples of {network.stride}"):
-            network(torch.zeros(1, 4, 64, network.stride + 1))
+            network(torch.zeros(1, network.dates * 4, 64, network.stride + 1))
         easy = {id(parameter) for parameter in network.encoder_parameters()}
         named = {id(p) for n, p in network.named_parameters() if n.startswith("encoder.")}
         assert easy == named
-        assert bool(named) == (type(network).__name__ != "UNet")
+        assert bool(named) == (type(network).__name__ not in {"UNet", "SiameseUNet"})
+
+    def test_an_image_scores_the_same_in_any_company(self, network: Network) -> None:
+        images = torch.randn(3, network.dates * len(BANDS), 64, 64)
+        with torch.inference_mode():
+            together = network.eval()(images)
+            alone = torch.cat([network(image[None]) for image in images])
+        torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", NETWORKS)
 def test_any_number_of_bands_and_classes(architecture: str) -> None:
-    light = {"unet": {"widths": [4, 4]}, "segnet": {"widths": [4], "depths": [1]}}
+    light = {"unet": {"widths": [4, 4]}, "segnet": {"widths": [4], "depths": [1]},
+             "siamese_unet": {"widths": [4, 4]}}  # fmt: skip
     hyperparameters = light.get(architecture, {"encoder": "resnet18"})
     for bands, classes in ((1, 2), (13, 1)):
         network = build_model(architecture, bands=bands, classes=classes, **hyperparameters)
-        assert network.eval()(torch.zeros(1, bands, 64, 96)).shape == (1, classes, 64, 96)
+        image = torch.zeros(1, network.dates * bands, 64, 96)
+        assert network.eval()(image).shape == (1, classes, 64, 96)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +191,19 @@ def test_hyperparameters_are_listed() -> None:
     of_all = ("relative", "missing_bands")
     assert hyperparameters_of("segnet") == ("widths", "depths", *of_all)
     assert hyperparameters_of("unet", "resnet34") == ("encoder", "decoder_widths", *of_all)
+
+
+def test_a_card_does_not_lie_about_dates() -> None:
+    told: Any = {
+        "name": "sly", "architecture": "siamese_unet", "hyperparameters": {"widths": [4]},
+        "bands": BANDS, "mean": (0.0,) * 4, "stddev": (1.0,) * 4, "legend": grey_legend(2),
+        "units": "stored", "chip_px": 64, "halo_px": 0, "stride": 16, "exact": False,
+    }  # fmt: skip
+    with pytest.raises(ModelError, match="says 1 dates, siamese_unet sees 2"):
+        scoring_network(make_card(**told), {})
+    for more in ({"dates": 2}, {"unchanged": 0}, {"dates": 2, "unchanged": 7}):
+        with pytest.raises(ModelError, match="geoseg:unchanged"):
+            make_card(**told, **more)
 
 
 def test_a_card_names_no_file() -> None:

@@ -40,6 +40,8 @@ class Arrival:
     """Changes when the content does, and costs nothing to ask for."""
     arriving: bool = False
     """Whether somebody may still be writing it."""
+    cloud_cover: float | None = None
+    """The share of the ground that clouds hide, as somebody states it; None: nobody does."""
 
 
 class NotThereError(SceneError):

@@ -32,7 +32,9 @@ def foresee(work: Work, ledger: Ledger | None, note: Callable[[str], None]) -> l
     new = {
         each.name: _as_if_clear(each)
         for each in arrivals
-        if not each.arriving and _is_new(each, scenes.get(each.name))
+        if not each.arriving
+        and _is_new(each, scenes.get(each.name))
+        and (each.cloud_cover or 0) <= work.job.max_cloud
     }
     counted = {key: run for key, run in runs.items() if run.status != "superseded"}
     plan = work.plan(scenes | new, counted)

@@ -45,6 +45,15 @@ class Job(BaseModel):
         None, description="Instead of a folder: a STAC collection, item search or folder of items."
     )
     assets: Strings = Field((), description="Keys of the item's assets: one, or one a band.")
+    quality: str | None = Field(
+        None, description="With stac: key of the asset that says where clouds are: scl, qa_pixel."
+    )
+    cloudy: tuple[int, ...] = Field(
+        (), description="Its values that are no clear ground: [3, 8, 9, 10] of Sentinel-2's SCL."
+    )
+    cloudy_bits: tuple[Annotated[int, Field(ge=0, le=31)], ...] = Field(
+        (), description="Or its bits, from 0: [1, 2, 3, 4] of Landsat's QA_PIXEL."
+    )
     settle_seconds: float = Field(
         60, ge=0, description="A file that was written to more recently is still arriving."
     )
@@ -103,6 +112,12 @@ class Job(BaseModel):
             NamePattern(self.pattern)
         elif not self.assets:
             raise ValueError("stac needs assets, the keys of the assets to compare")
+        if (self.quality is not None) != bool(self.cloudy or self.cloudy_bits):
+            raise ValueError("quality, and cloudy or cloudy_bits, belong together")
+        if self.quality is not None and self.stac is None:
+            raise ValueError(
+                "quality is an asset of stac; files in a folder bring masks of their own"
+            )
         told = (self.compare_with == "baseline", self.baseline is not None,
                 self.baseline_date is not None)  # fmt: skip
         if len(set(told)) > 1:

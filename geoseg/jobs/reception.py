@@ -74,7 +74,13 @@ def receive(
     arrivals = sorted(source.arrivals(), key=lambda each: (each.date, each.name))
     for arrival in arrivals:
         record = known.get(arrival.name)
-        again = record is not None and record.status == "failed"
+        hidden = _hidden(arrival, record, gauge, max_cloud)
+        if hidden is not None:
+            if record is None or (hidden.reason, hidden.status) != (record.reason, record.status):
+                ledger.save(hidden)
+                read.append(arrival.name)
+            continue
+        again = record is not None and (record.status == "failed" or _was_hidden(record))
         if arrival.arriving or (_is_known(record, arrival, gauge) and not again):
             continue
         try:
@@ -87,6 +93,25 @@ def receive(
             read.append(arrival.name)
     ledger.save(*_judged(ledger.scenes().values(), max_cloud))
     return Reception(tuple(each for each in arrivals if each.arriving), tuple(read))
+
+
+def _hidden(
+    arrival: Arrival, record: SceneRecord | None, gauge: Gauge, max_cloud: float
+) -> SceneRecord | None:
+    """The entry of a scene that is not read, for the clouds that somebody states."""
+    if arrival.cloud_cover is None or arrival.cloud_cover <= max_cloud:
+        return None
+    return SceneRecord(
+        name=arrival.name, date=arrival.date, source=arrival.source,
+        fingerprint=arrival.fingerprint, measured=gauge.sha256,
+        seen_at=datetime.now(UTC) if record is None else record.seen_at,
+        status="cloudy", attempts=0, invalid_share=None, sha256=None,
+        reason=f"its eo:cloud_cover is {arrival.cloud_cover:.1%}; max_cloud is {max_cloud:.1%}",
+    )  # fmt: skip
+
+
+def _was_hidden(record: SceneRecord) -> bool:
+    return record.status == "cloudy" and record.sha256 is None
 
 
 def _is_known(record: SceneRecord | None, arrival: Arrival, gauge: Gauge) -> bool:

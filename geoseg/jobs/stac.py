@@ -18,7 +18,7 @@ import shapely
 
 from geoseg.errors import InputError, JobError, OutputError, SceneError
 from geoseg.jobs.arrivals import Arrival, MissingAssetError
-from geoseg.raster.stack import stack_bands
+from geoseg.raster.stack import CloudRule, stack_bands
 
 __all__ = ["StacArrivals"]
 
@@ -40,17 +40,26 @@ class StacArrivals:
         cache: where assets that are not on this disk, and stacked bands, are kept.
         area: items whose bounding box does not meet this shape (longitudes and latitudes) are
             no scenes of the job.
+        quality: key of the asset that says where clouds are, and what in it are clouds.
 
     Raises:
         InputError: if a catalogue on disk does not exist.
     """
 
     def __init__(
-        self, catalogue: str, assets: Sequence[str], cache: Path, *, area: Any | None = None
+        self,
+        catalogue: str,
+        assets: Sequence[str],
+        cache: Path,
+        *,
+        area: Any | None = None,
+        quality: tuple[str, CloudRule] | None = None,
     ) -> None:
         if not _is_remote(catalogue) and not Path(catalogue).exists():
             raise InputError(f"stac: {catalogue} does not exist")
         self._catalogue, self._assets, self._cache, self._area = catalogue, assets, cache, area
+        self._quality = quality
+        self._keys = [*assets, *([] if quality is None else [quality[0]])]
         self._session = requests.Session()
         self.notes: list[str] = []
 
@@ -64,12 +73,16 @@ class StacArrivals:
                 continue
             seen.add(name)
             try:
-                date = _date(item.get("properties") or {})
-                hrefs = [self._href(place, item, key) for key in self._assets]
+                properties = item.get("properties") or {}
+                date = _date(properties)
+                hrefs = [self._href(place, item, key) for key in self._keys]
             except (KeyError, TypeError, ValueError) as error:
                 self.notes.append(f"item {name} is no scene: {error}")
                 continue
-            yield Arrival(name, date, json.dumps(hrefs), _fingerprint(item, self._assets, hrefs))
+            fingerprint = _fingerprint(item, self._keys, hrefs, self._quality)
+            # of a part of a scene, what is said of all of it says nothing
+            cover = None if self._area is not None else _cloud_cover(properties)
+            yield Arrival(name, date, json.dumps(hrefs), fingerprint, cloud_cover=cover)
 
     def _meets_area(self, bbox: Any) -> bool:
         if self._area is None or not isinstance(bbox, list) or len(bbox) not in (4, 6):
@@ -135,12 +148,16 @@ class StacArrivals:
         """See ArrivalSource."""
         hrefs = json.loads(arrival.source)
         paths = [self._local(href, arrival) for href in hrefs]
-        if len(paths) == 1:
+        paths, quality = paths[: len(self._assets)], paths[len(self._assets) :]
+        if len(paths) == 1 and not quality:
             return paths[0]
         stacked = self._place(arrival, "bands", ".tif")
         if not stacked.exists():
             stacked.parent.mkdir(parents=True, exist_ok=True)
-            stack_bands(paths, self._assets, stacked)
+            told = None
+            if quality and self._quality is not None:
+                told = quality[0], self._quality[1]
+            stack_bands(paths, self._assets, stacked, quality=told)
         return stacked
 
     def _local(self, href: str, arrival: Arrival) -> Path:
@@ -226,7 +243,20 @@ def _date(properties: dict[str, Any]) -> datetime:
     return (date if date.tzinfo else date.replace(tzinfo=UTC)).astimezone(UTC)
 
 
-def _fingerprint(item: dict[str, Any], keys: Sequence[str], hrefs: Sequence[str]) -> str:
+def _cloud_cover(properties: dict[str, Any]) -> float | None:
+    """The share of clouds that an item states, 0 to 1, of all of its scene."""
+    percent = properties.get("eo:cloud_cover")
+    if isinstance(percent, int | float) and 0 <= percent <= 100:
+        return percent / 100
+    return None
+
+
+def _fingerprint(
+    item: dict[str, Any],
+    keys: Sequence[str],
+    hrefs: Sequence[str],
+    quality: tuple[str, CloudRule] | None,
+) -> str:
     """What is known of the content without fetching it; signatures in addresses come and go."""
     assets = [item["assets"][key] for key in keys]
     facts = [
@@ -234,6 +264,8 @@ def _fingerprint(item: dict[str, Any], keys: Sequence[str], hrefs: Sequence[str]
         for href, asset in zip(hrefs, assets, strict=True)
     ]
     facts.append([item["properties"].get("updated")])
+    if quality is not None:
+        facts.append([list(quality[1].codes), list(quality[1].bits)])
     for href in hrefs:
         if not _is_remote(href):
             with suppress(OSError):

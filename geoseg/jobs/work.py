@@ -109,8 +109,13 @@ def _source(job: Job, area: Any | None) -> ArrivalSource:
     output = Path(job.output)
     if job.stac is not None:
         from geoseg.jobs.stac import StacArrivals
+        from geoseg.raster.stack import CloudRule
 
-        return StacArrivals(job.stac, job.assets, output / CACHE / job.name, area=area)
+        rule = CloudRule(job.cloudy, job.cloudy_bits)
+        quality = None if job.quality is None else (job.quality, rule)
+        return StacArrivals(
+            job.stac, job.assets, output / CACHE / job.name, area=area, quality=quality
+        )
     pattern = NamePattern(str(job.pattern))
     folder = Path(str(job.scenes))
     return FolderArrivals(folder, pattern, settle_s=job.settle_seconds, results=output)
