@@ -130,13 +130,13 @@ def test_both_dates_are_scaled_alike(folder: Path) -> None:
 def test_dates_are_turned_together_and_lit_apart() -> None:
     place = torch.arange(64.0).reshape(1, 8, 8) + 1
     image, labels = torch.cat([place, place]), place[0].long() % 7
-    varied, moved = vary(image, labels, Variation(dates=2), torch.Generator().manual_seed(3))
+    no_shares, chance = torch.zeros(0, 8, 8), torch.Generator()
+    varied, moved, _ = vary(image, labels, no_shares, Variation(dates=2), chance.manual_seed(3))
     torch.testing.assert_close(varied[0], varied[1])
     torch.testing.assert_close(varied[0].long() % 7, moved)
     assert not torch.equal(varied[0], place[0])
-    lit, _ = vary(
-        image, labels, Variation(flips=False, jitter=0.5, dates=2), torch.Generator().manual_seed(3)
-    )
+    jitter = Variation(flips=False, jitter=0.5, dates=2)
+    lit, _, _ = vary(image, labels, no_shares, jitter, chance.manual_seed(3))
     gains = (lit - lit.mean((1, 2), keepdim=True)) / (image - image.mean((1, 2), keepdim=True))
     assert gains[0].std() < 1e-4  # one gain a date
     assert abs(gains[0].mean() - gains[1].mean()) > 1e-2
@@ -149,7 +149,8 @@ def test_of_one_date_twice_nothing_changed() -> None:
     seen = set()
     for seed in range(20):
         variation = Variation(flips=False, dates=2, same_date=0.999, unchanged=2)
-        varied, moved = vary(image, labels, variation, torch.Generator().manual_seed(seed))
+        chance = torch.Generator().manual_seed(seed)
+        varied, moved, _ = vary(image, labels, torch.zeros(0, 8, 8), variation, chance)
         assert torch.equal(varied[:2], varied[2:])
         seen.add(next(i for i in (0, 1) if torch.equal(varied[:2], image[2 * i : 2 * i + 2])))
         assert (moved[:2] == 255).all()
