@@ -54,7 +54,7 @@ class Network(nn.Module):
     encoder_name: str | None = None
     """What the encoder is called, for weights to be found."""
     relative: bool = False
-    """Whether bands are brought to mean 0 and deviation 1 of each image first."""
+    """Whether the network also sees each band at mean 0 and deviation 1 of the image itself."""
     missing_bands: bool = False
     """Whether bands may be NaN, which means missing; a plane a band tells the network so."""
 
@@ -85,7 +85,7 @@ class Network(nn.Module):
         if height % self.stride or width % self.stride:
             raise ValueError(f"{height} x {width} pixels: not multiples of {self.stride}")
         if self.relative:
-            image = _relative(image)
+            image = torch.cat([image, _relative(image)], dim=1)
         return self.score(_with_presence(image) if self.missing_bands else image)
 
 

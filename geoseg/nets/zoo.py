@@ -57,9 +57,9 @@ def build_model(
         classes: how many score planes come out.
         pretrained: what fills the encoder, see `geoseg.nets.pretrained`; it takes the bands by
             name. Nothing that a card would know: the weights are the bundle's.
-        relative: bring the bands of each image to mean 0 and deviation 1 first, so that light and
-            haze of a whole scene do not matter. The network then sees as far as the image
-            reaches, and cannot tell what only absolute values tell.
+        relative: show the network each band twice, as it is and brought to mean 0 and deviation 1
+            of the image itself, so that it can look through light and haze of a whole scene. It
+            then sees as far as the image reaches.
         missing_bands: let any band be missing, which is told by NaN; the network is given a plane
             a band that says whether it is there.
         hyperparameters: what else the network is built with; "unet" with an `encoder` is
@@ -85,9 +85,9 @@ def build_model(
     count = bands if isinstance(bands, int) else len(bands)
     if count < 1 or classes < 1:
         raise ModelError(f"{name} needs at least one band and one class, not {count}, {classes}")
-    if missing_bands and (relative or network_type.dates == 2):
-        raise ModelError("missing_bands goes neither with relative nor with two dates")
-    planes = 2 * count if missing_bands else count
+    if missing_bands + relative + (network_type.dates == 2) > 1:
+        raise ModelError("relative, missing_bands and two dates go one at a time")
+    planes = 2 * count if relative or missing_bands else count
     try:
         network = network_type(planes, classes, **hyperparameters)  # type: ignore[call-arg]
     except (TypeError, ValueError, RuntimeError) as error:
@@ -96,8 +96,8 @@ def build_model(
         network.relative, network.reach_px = True, None
     network.missing_bands = missing_bands
     if pretrained is not None:
-        if missing_bands and not isinstance(bands, int):
-            bands = (*bands, *(f"{band} is there" for band in bands))
+        if planes != count and not isinstance(bands, int):
+            bands = (*bands, *(f"beside {band}" for band in bands))
         fill_encoder(network, pretrained, bands)
     return network
 
