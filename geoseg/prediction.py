@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack, overload
 
@@ -17,19 +20,20 @@ from geoseg.grid import Grid
 from geoseg.map_files import MapFiles, Products, provenance
 from geoseg.model.bundle import DEFAULT_MODEL
 from geoseg.model.card import Card
-from geoseg.model.runtime import Array, Model, RuntimeName, load_model
+from geoseg.model.runtime import Model, Precision, RuntimeName, load_model
 from geoseg.outputs import staged
 from geoseg.raster.align import onto_grid
-from geoseg.raster.chips import ChipPlan, PlannedChip, read_ahead
-from geoseg.raster.scene import Chip, Reading, Scene, open_scene
+from geoseg.raster.scene import Reading, Scene, open_scene
 from geoseg.raster.source import MAX_PIXELS
-from geoseg.raster.stitch import Join, ScoredChip, Strip, stitch
+from geoseg.raster.stitch import Join
+from geoseg.scene_mapping import Tiling, predict_strips
 from geoseg.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     import xarray
 
 __all__ = [
+    "MapOptions",
     "PredictOptions",
     "Prediction",
     "Progress",
@@ -37,10 +41,9 @@ __all__ = [
     "at_gsd",
     "fitting_grid",
     "predict",
+    "predict_scenes",
     "predict_strips",
 ]
-
-MOST_CHIP_PX = 1 << 14
 
 GSD_TOLERANCE = 1.25
 """A scene this much finer or coarser than a model's range is still read as it is."""
@@ -61,32 +64,8 @@ class Prediction:
     """What the summary file holds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tiling:
-    """How chips are cut and joined; None where the model's card says it."""
-
-    join: Join | None = None
-    """Keep chips' cores, or blend what overlaps; the card knows which is right."""
-    chip_px: int | None = None
-    """Side of a chip."""
-    halo_px: int | None = None
-    """The rim of a chip that is read but not kept; when blending, half of what overlaps."""
-
-    def plan(self, shape: tuple[int, int], card: Card) -> tuple[ChipPlan, Join]:
-        """The chips of a scene and how to join them."""
-        join = self.join or ("crop" if card.exact else "blend")
-        chip_px = card.chip_px if self.chip_px is None else self.chip_px
-        if chip_px > MOST_CHIP_PX:
-            raise InputError(f"a chip of {chip_px} px is too large; {MOST_CHIP_PX} is the most")
-        quarter = chip_px // 4 // card.stride * card.stride
-        halo_px = card.halo_px if join == "crop" else quarter
-        if self.halo_px is not None:
-            halo_px = self.halo_px
-        return ChipPlan(shape, chip_px, halo_px, card.stride), join
-
-
-class PredictOptions(TypedDict, total=False):
-    """The keyword arguments of `predict`."""
+class MapOptions(TypedDict, total=False):
+    """The keyword arguments of `predict_scenes`, and but for one of `predict`."""
 
     model: str | Path | Model
     output: str | Path
@@ -106,6 +85,14 @@ class PredictOptions(TypedDict, total=False):
     chip_px: int | None
     halo_px: int | None
     runtime: RuntimeName
+    device: str
+    precision: Precision
+    memory: str | int | None
+
+
+class PredictOptions(MapOptions, total=False):
+    """The keyword arguments of `predict`."""
+
     progress: Progress | None
 
 
@@ -138,6 +125,9 @@ def predict(
     chip_px: int | None = None,
     halo_px: int | None = None,
     runtime: RuntimeName = "auto",
+    device: str = "auto",
+    precision: Precision = "auto",
+    memory: str | int | None = None,
     progress: Progress | None = None,
 ) -> Prediction | xarray.DataArray:
     """Map a scene.
@@ -164,9 +154,13 @@ def predict(
         overwrite: replace results that exist.
         join: "crop" keeps chips' cores, "blend" weights what overlaps; by default the first for
             networks that are exact under tiling, the second for the others.
-        chip_px: side of a chip in pixels, by default the card's.
+        chip_px: side of a chip in pixels, by default the card's, or for a network that is exact
+            under tiling what fits the memory.
         halo_px: rim of a chip that is read but not kept, by default the card's.
-        runtime: "auto", "openvino" or "torch".
+        runtime: "auto", "openvino" or "torch"; this and the next two as for `load_model`.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        precision: "auto", "float32" or "bf16".
+        memory: what the process may take, in bytes or as "2GB"; by default about 1.2 GB.
         progress: called with the share that is done, 0 to 1.
 
     Returns:
@@ -179,85 +173,93 @@ def predict(
         OutputError: if the results cannot be written; nothing is left then.
         InputError: if results exist, or an option makes no sense.
     """
-    loaded = model if isinstance(model, Model) else load_model(model, runtime=runtime)
-    tiling = Tiling(join, chip_px, halo_px)
-    opening = open_scene(
-        scene,
-        loaded.card.bands,
-        units=loaded.card.units,
-        stored_type=loaded.card.stored_type,
-        reading=Reading(bands, sensor, scale, offset, nodata, max_pixels),
+    options = MapOptions(
+        model=model,
+        output=output,
+        bands=bands,
+        sensor=sensor,
+        scale=scale,
+        offset=offset,
+        nodata=nodata,
+        gsd=gsd,
+        max_pixels=max_pixels,
+        scores=scores,
+        confidence=confidence,
+        polygons=polygons,
+        preview=preview,
+        overwrite=overwrite,
+        join=join,
+        chip_px=chip_px,
+        halo_px=halo_px,
+        runtime=runtime,
+        device=device,
+        precision=precision,
+        memory=memory,
     )
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES), opening as opened:
-        fitting = fitting_grid(opened.grid, opened.name, loaded.card, gsd, max_pixels)
-        fitted = onto_grid(opened, fitting)
-        if not isinstance(scene, str | Path):
-            return _predict_array(fitted, loaded, tiling, scene)
-        products = Products(scores, confidence, polygons, preview)
-        return _predict_files(
-            fitted, loaded, tiling, products, Path(scene).stem, Path(output), overwrite, progress
-        )
+    how, products, folder, replace = _settle(options)
+    if not isinstance(scene, str | Path):
+        return _predict_array(scene, how)
+    return _predict_file(scene, how, products, folder, replace, progress)()
 
 
-def predict_strips(
-    scene: Scene,
-    model: Model,
+def predict_scenes(
+    scenes: Iterable[str | Path],
     *,
-    tiling: Tiling | None = None,
-    scores: bool = False,
-    see_chip: Callable[[PlannedChip, Chip], None] | None = None,
-    watch: Stopwatch | None = None,
-) -> Iterator[Strip]:
-    """Map a scene strip by strip, top to bottom, in memory that does not grow with its height.
+    progress: Callable[[Path], AbstractContextManager[Progress | None]] | None = None,
+    **options: Unpack[MapOptions],
+) -> Iterator[tuple[str, Prediction | Exception]]:
+    """Map scenes one after another; while the files of one are finished, the next is mapped.
 
     Args:
-        scene: read in the bands and units of the model's card.
-        model: what maps it.
-        tiling: how chips are cut and joined.
-        scores: whether strips carry every class's probability.
-        see_chip: shown each chip as it is read.
-        watch: counts the seconds of reading, network and stitching.
+        scenes: raster files.
+        progress: makes what `predict` calls progress, for each scene.
+        options: as for `predict`.
 
-    Raises:
-        SceneError: if the scene is damaged, or smaller than the network's coarsest cell.
+    Returns:
+        Each scene with its map, or with what went wrong, in their order.
     """
-    card, watch = model.card, watch or Stopwatch()
-    if min(scene.grid.shape) < card.stride:
-        raise SceneError(
-            f"{scene.name} has {scene.grid.height} x {scene.grid.width} pixels; {card.name} needs "
-            f"at least {card.stride} x {card.stride} to see anything"
+    how, products, output, overwrite = _settle(options)
+    bar = progress or (lambda _: nullcontext(None))
+    with ThreadPoolExecutor(1, thread_name_prefix="geoseg-finish") as pool:
+        earlier: tuple[str, Future[Prediction]] | None = None
+        for scene in map(str, scenes):
+            try:
+                with bar(Path(scene)) as tell:
+                    finish = _predict_file(scene, how, products, output, overwrite, tell)
+            except Exception as error:
+                finish = partial(_fail, error)
+            begun = scene, pool.submit(finish)
+            if earlier is not None:
+                yield earlier[0], _outcome(earlier[1])
+            earlier = begun
+        if earlier is not None:
+            yield earlier[0], _outcome(earlier[1])
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What a scene is mapped with."""
+
+    model: Model
+    reading: Reading
+    gsd: float | None
+    tiling: Tiling
+    memory_bytes: int | None
+
+    @contextmanager
+    def fitted(self, scene: str | Path | xarray.DataArray) -> Iterator[tuple[Scene, Tiling]]:
+        """The scene open, at a gsd that the model knows, and how it is cut into chips."""
+        card, most = self.model.card, self.reading.max_pixels
+        opening = open_scene(
+            scene,
+            card.bands,
+            units=card.units,
+            stored_type=card.stored_type,
+            reading=self.reading,
         )
-    plan, join = (tiling or Tiling()).plan(scene.grid.shape, card)
-    chips = watch.each("read", read_ahead(scene, plan))
-    scored = watch.each("network", _score(chips, model, see_chip))
-    strips = stitch(plan, scored, card.legend.codes, join=join, scores=scores)
-    yield from watch.each("stitch", strips)
-
-
-def _score(
-    chips: Iterable[tuple[PlannedChip, Chip]],
-    model: Model,
-    see_chip: Callable[[PlannedChip, Chip], None] | None,
-) -> Iterator[ScoredChip]:
-    """Compute the chips that hold data; the others pass by, in their place."""
-    waiting: deque[tuple[PlannedChip, Chip]] = deque()
-
-    def with_data() -> Iterator[Array]:
-        for planned, chip in chips:
-            if see_chip is not None:
-                see_chip(planned, chip)
-            waiting.append((planned, chip))
-            if chip.valid.any():
-                yield model.filled(chip)
-
-    for scores in model.runtime.scores(with_data()):
-        while not waiting[0][1].valid.any():
-            planned, chip = waiting.popleft()
-            yield ScoredChip(planned, None, chip.valid)
-        planned, chip = waiting.popleft()
-        yield ScoredChip(planned, scores, chip.valid)
-    for planned, chip in waiting:
-        yield ScoredChip(planned, None, chip.valid)
+        with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES), opening as opened:
+            fitted = onto_grid(opened, fitting_grid(opened.grid, opened.name, card, self.gsd, most))
+            yield fitted, self.tiling.settled(fitted.grid.shape, self.model, self.memory_bytes)
 
 
 def fitting_grid(grid: Grid, name: str, card: Card, gsd: float | None, max_pixels: int) -> Grid:
@@ -303,44 +305,108 @@ def at_gsd(grid: Grid, name: str, gsd: float | None, max_pixels: int) -> Grid:
     return grid.rescale(factor)
 
 
-def _predict_files(
-    scene: Scene,
-    model: Model,
-    tiling: Tiling,
+def _settle(options: MapOptions) -> tuple[_How, Products, Path, bool]:
+    """With what, which files, where, and whether to replace what is there."""
+    model = options.get("model", DEFAULT_MODEL)
+    if not isinstance(model, Model):
+        model = load_model(
+            model,
+            runtime=options.get("runtime", "auto"),
+            device=options.get("device", "auto"),
+            precision=options.get("precision", "auto"),
+        )
+    reading = Reading(
+        options.get("bands"),
+        options.get("sensor"),
+        options.get("scale"),
+        options.get("offset"),
+        options.get("nodata"),
+        options.get("max_pixels", MAX_PIXELS),
+    )
+    tiling = Tiling(options.get("join"), options.get("chip_px"), options.get("halo_px"))
+    how = _How(model, reading, options.get("gsd"), tiling, memory_bytes(options.get("memory")))
+    products = Products(
+        options.get("scores", False),
+        options.get("confidence", False),
+        options.get("polygons", True),
+        options.get("preview", True),
+    )
+    return how, products, Path(options.get("output", ".")), options.get("overwrite", False)
+
+
+def memory_bytes(memory: str | int | None) -> int | None:
+    """A number of bytes, or text such as "2GB", "1.5 GiB" and "800MB".
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if memory is None or isinstance(memory, int):
+        return memory
+    told = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", memory.strip(), re.IGNORECASE)
+    if told is None:
+        raise InputError(f"--memory {memory!r} is no amount such as 2GB or 800MB")
+    power = " KMGT".index(told[2].upper() or " ")
+    return int(float(told[1]) * (1024 if told[3] else 1000) ** power)
+
+
+def _predict_file(
+    path: str | Path,
+    how: _How,
     products: Products,
-    stem: str,
     output: Path,
     overwrite: bool,
     progress: Progress | None,
-) -> Prediction:
-    watch, names = Stopwatch(), products.file_names(stem)
-    with (
-        staged(output, stem, list(names.values()), overwrite=overwrite) as staging,
-        MapFiles(staging, stem, scene, model, products) as files,
-    ):
-        for strip in predict_strips(
+) -> Callable[[], Prediction]:
+    """Map a scene and return what is left to do: its files are finished and put in place."""
+    watch, stem, model = Stopwatch(), Path(path).stem, how.model
+    names = products.file_names(stem)
+    with ExitStack() as open_files, how.fitted(path) as (scene, tiling):
+        staging = open_files.enter_context(
+            staged(output, stem, list(names.values()), overwrite=overwrite)
+        )
+        files = open_files.enter_context(MapFiles(staging, stem, scene, model, tiling, products))
+        strips = predict_strips(
             scene, model, tiling=tiling, scores=products.scores, see_chip=files.see_chip,
             watch=watch,
-        ):  # fmt: skip
-            with watch.stage("write"):
-                files.add(strip)
-            if progress is not None:
-                progress(strip.window.row_stop / scene.grid.height)
-        summary = files.finish(watch)
-        every = Products(True, True, True, True).file_names(stem).values()
-        stale = [name for name in every if name not in names.values()] if overwrite else []
-        paths = staging.put_in_place(list(names.values()), stale)
-    return Prediction(dict(zip(names, paths, strict=True)), summary)
+        )  # fmt: skip
+        with closing(strips):
+            for strip in strips:
+                with watch.stage("write"):
+                    files.add(strip)
+                if progress is not None:
+                    progress(strip.window.row_stop / scene.grid.height)
+        unfinished = open_files.pop_all()
+
+    def finish() -> Prediction:
+        with unfinished:
+            summary = files.finish(watch)
+            every = Products(True, True, True, True).file_names(stem).values()
+            stale = [name for name in every if name not in names.values()] if overwrite else []
+            paths = staging.put_in_place(list(names.values()), stale)
+        return Prediction(dict(zip(names, paths, strict=True)), summary)
+
+    return finish
 
 
-def _predict_array(
-    scene: Scene, model: Model, tiling: Tiling, like: xarray.DataArray
-) -> xarray.DataArray:
+def _predict_array(array: xarray.DataArray, how: _How) -> xarray.DataArray:
     from geoseg.raster.arrays import map_array
 
-    strips = [strip.classes for strip in predict_strips(scene, model, tiling=tiling)]
-    classes = np.concatenate(strips)
-    if not np.isin(classes, model.card.legend.codes).any():
-        raise SceneError(f"{scene.name} holds no valid pixel: nothing to map")
-    attrs = {key.lower(): value for key, value in provenance(scene, model).items()}
-    return map_array(classes, scene.grid, like, attrs)
+    with how.fitted(array) as (scene, tiling):
+        strips = [strip.classes for strip in predict_strips(scene, how.model, tiling=tiling)]
+        classes = np.concatenate(strips)
+        if not np.isin(classes, how.model.card.legend.codes).any():
+            raise SceneError(f"{scene.name} holds no valid pixel: nothing to map")
+        notes = provenance(scene, how.model, tiling)
+        attrs = {key.lower(): value for key, value in notes.items()}
+        return map_array(classes, scene.grid, array, attrs)
+
+
+def _fail(error: Exception) -> Prediction:
+    raise error
+
+
+def _outcome(finishing: Future[Prediction]) -> Prediction | Exception:
+    try:
+        return finishing.result()
+    except Exception as error:
+        return error

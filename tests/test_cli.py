@@ -277,14 +277,14 @@ def test_a_bug_in_one_scene_is_told_and_the_next_has_its_turn(
 ) -> None:
     import geoseg.prediction
 
-    real = geoseg.prediction.predict
+    real = geoseg.prediction.open_scene
 
-    def breaks(scene: str, **options: object) -> geoseg.Prediction:
+    def breaks(scene: str, *rest: object, **options: object) -> object:
         if "bad" in scene:
             raise RuntimeError("a bug")
-        return real(scene, **options)  # type: ignore[arg-type,return-value]
+        return real(scene, *rest, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(geoseg.prediction, "predict", breaks)
+    monkeypatch.setattr(geoseg.prediction, "open_scene", breaks)
     good = write_scene(six(), "good.tif", descriptions=SIX)
     done = CliRunner().invoke(
         cli, ["predict", "bad.tif", str(good), "-o", str(tmp_path / "out")], standalone_mode=False

@@ -113,6 +113,9 @@ class Card(_Words):
     stride: Px = Field(alias="geoseg:stride")
     exact: bool = Field(alias="geoseg:exact")
     """Whether the network reaches no further than the halo, so that chips join without a trace."""
+    bf16: bool | None = Field(alias="geoseg:bf16", default=None)
+    """Whether computing in bf16 leaves the classes as they are; None: as the architecture is known
+    for."""
     sha256: dict[str, str] = Field(alias="geoseg:sha256", default_factory=dict)
     """Of each other file of the bundle."""
     training: dict[str, Any] = Field(alias="geoseg:training", default_factory=dict)
@@ -166,6 +169,14 @@ class Card(_Words):
     def stddev(self) -> npt.NDArray[np.float32]:
         """(C,)."""
         return np.array([each.stddev for each in self.inputs[0].value_scaling], np.float32)
+
+    @property
+    def allows_bf16(self) -> bool:
+        """Whether to compute in bf16 unasked.
+
+        SegNet's unpooling puts a block where the largest of near equals was: rounding moves it.
+        """
+        return self.architecture != "segnet" if self.bf16 is None else self.bf16
 
     @property
     def function_sha256(self) -> str:

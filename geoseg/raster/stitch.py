@@ -19,17 +19,15 @@ from geoseg.errors import InputError
 from geoseg.grid import Window
 from geoseg.legend import NODATA
 from geoseg.raster.chips import ChipPlan, PlannedChip
+from geoseg.raster.decision import PERCENT, UNDECIDED, Decision, decide, percent
 
-__all__ = ["Join", "ScoredChip", "Strip", "stitch"]
+__all__ = ["PERCENT", "Join", "ScoredChip", "Strip", "stitch"]
 
 Join: TypeAlias = Literal["crop", "blend"]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 LEAST_WEIGHT = np.float32(1e-6)
 """Of a chip's corner when blending: enough that a lone chip's scores come out as they are."""
-
-PERCENT = 100
-"""Scores and confidences are stored as whole percent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +36,12 @@ class ScoredChip:
 
     planned: PlannedChip
     scores: npt.NDArray[np.float32] | None
-    """Probabilities (K, H, W); None for a chip without valid pixels, which is not computed."""
+    """Probabilities (K, H, W); None for a chip without valid pixels, which is not computed, and
+    where the decision is all that is wanted."""
     valid: npt.NDArray[np.bool_]
     """(H, W), True where the scene has data."""
+    decision: Decision | None = None
+    """Made from the scores where it is needed and missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,14 @@ def _crop(
         strip = _empty(window, len(codes), scores)
         for planned, chip in zip(row, chips, strict=False):
             inside = planned.core.within(planned.window)
-            if chip.scores is not None:
-                _fill(strip, planned.core, chip.scores[:, *inside], chip.valid[inside], codes)
+            kept = None if chip.scores is None else chip.scores[:, *inside]
+            if chip.decision is not None:
+                decided = Decision(chip.decision.winner[inside], chip.decision.confidence[inside])
+            elif kept is not None:
+                decided = decide(kept)
+            else:
+                continue
+            _fill(strip, planned.core, decided, kept, chip.valid[inside], codes)
         yield strip
 
 
@@ -124,7 +131,8 @@ def _blend(
         strip = _empty(done, len(codes), scores)
         rows_done = slice(0, done.height)
         mean = total[:, rows_done] / np.maximum(weight[rows_done], LEAST_WEIGHT)
-        _fill(strip, done, mean.astype(np.float32, copy=False), valid[rows_done], codes)
+        joined = mean.astype(np.float32, copy=False)
+        _fill(strip, done, decide(joined), joined, valid[rows_done], codes)
         yield strip
         held = Window.from_stops(done.row_stop, 0, held.row_stop, width)
         total = total[:, done.height :]
@@ -154,18 +162,18 @@ def _empty(window: Window, planes: int, scores: bool) -> Strip:
 def _fill(
     strip: Strip,
     window: Window,
-    scores: npt.NDArray[np.float32],
+    decision: Decision,
+    scores: npt.NDArray[np.float32] | None,
     valid: npt.NDArray[np.bool_],
     codes: Sequence[int],
 ) -> None:
     place = window.within(strip.window)
-    winner, best = scores.argmax(axis=0), scores.max(axis=0)
-    valid = valid & np.isfinite(best)  # a network that broke down there says nothing
-    strip.classes[place] = np.where(valid, np.asarray(codes, np.uint8)[winner], NODATA)
-    strip.confidence[place] = np.where(valid, _percent(best), NODATA)
-    if strip.scores is not None:
-        strip.scores[:, *place] = np.where(valid, _percent(scores), NODATA)
-
-
-def _percent(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    return np.rint(np.clip(np.nan_to_num(scores), 0, 1) * PERCENT).astype(np.uint8)
+    code_of = np.full(UNDECIDED + 1, NODATA, np.uint8)
+    code_of[: len(codes)] = codes
+    classes, confidence = code_of[decision.winner], decision.confidence
+    whole = valid.all()
+    strip.classes[place] = classes if whole else np.where(valid, classes, NODATA)
+    strip.confidence[place] = confidence if whole else np.where(valid, confidence, NODATA)
+    if strip.scores is not None and scores is not None:
+        known = valid & (decision.winner != UNDECIDED)
+        strip.scores[:, *place] = np.where(known, percent(np.nan_to_num(scores)), NODATA)
