@@ -166,7 +166,14 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only erro
 @device_option
 @precision_option
 @click.option(
-    "--memory", metavar="SIZE", help="What the process may take: 2GB. Default: about 1.2 GB."
+    "--memory",
+    metavar="SIZE",
+    help="What the process may take: 2GB. Default: what the model's chips take.",
+)
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Let the workers of this dask scheduler compute: tcp://HOST:8786.",
 )
 @max_pixels_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a scene.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import TypeAlias
 
 from geoseg.background import ahead
@@ -13,7 +14,7 @@ from geoseg.model.card import Card
 from geoseg.model.runtime import Array, Model
 from geoseg.raster.chips import ChipPlan, PlannedChip
 from geoseg.raster.scene import Chip, Scene
-from geoseg.raster.stitch import Join, ScoredChip, Strip, stitch
+from geoseg.raster.stitch import Join, ScoredChip, Strip, rows_read, stitch
 from geoseg.stopwatch import Stopwatch
 
 __all__ = ["SeeChip", "Tiling", "predict_strips"]
@@ -25,13 +26,8 @@ MOST_CHIP_PX = 1 << 14
 CHIPS_AHEAD, STRIPS_AHEAD = 4, 1
 """How many may wait to be computed, and to be written."""
 
-USUAL_MEMORY_BYTES = 1200 << 20
-
-BASE_BYTES = 450 << 20
+BASE_BYTES = 350 << 20
 """Of a process that has loaded its libraries, and GDAL's cache."""
-
-WORTH_IT = 0.85
-"""Chips are not made larger when this share of them is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,35 +59,34 @@ class Tiling:
     def settled(
         self, shape: tuple[int, int], model: Model, memory_bytes: int | None = None
     ) -> Tiling:
-        """The same with nothing left open, fit to the memory where the map does not depend on it.
+        """The same with nothing left open, in smaller chips where the memory asks for them.
 
-        Only for a network that is exact under tiling may the size of chips be chosen: the larger
-        they are, the less is computed twice.
+        Only of a network that is exact under tiling may chips be of another size: its map stays
+        the same. They are never made larger than the card says: on CPUs that saves less halo than
+        it loses in the processor's caches (docs/pages/performance.md).
 
         Args:
             shape: (height, width) of the scene.
             model: what maps it.
-            memory_bytes: of the whole process; None: 1.2 GB, or what the card's own chips take.
+            memory_bytes: of the whole process; None: what the card's own chips take.
 
         Raises:
-            InputError: if the memory is too small for chips that may not be made smaller.
+            InputError: if the memory is too small for the smallest chips there may be.
         """
         plan, join = self.plan(shape, model.card)
-        free = (USUAL_MEMORY_BYTES if memory_bytes is None else memory_bytes) - BASE_BYTES
-        sizes = [plan.chip_px]
+        sizes, needed = [plan.chip_px], 0
         if self.chip_px is None and self.halo_px is None and join == "crop" and model.card.exact:
-            sizes = list(_chip_sizes(plan))
-        needed: int | None = None
-        for chip_px in sizes:
+            sizes += _smaller(plan)
+        for chip_px in sizes if memory_bytes is not None else ():
             side = replace(plan, chip_px=chip_px).chip_shape
-            needed = model.runtime.memory_bytes((len(model.card.bands), *side))
-            if needed is None or needed <= free:
+            needed = BASE_BYTES + (model.runtime.memory_bytes((len(model.card.bands), *side)) or 0)
+            if needed <= (memory_bytes or 0):
                 return Tiling(join, chip_px, plan.halo_px)
-        if memory_bytes is None or needed is None:
+        if memory_bytes is None:
             return Tiling(join, plan.chip_px, plan.halo_px)
         raise InputError(
-            f"{model.card.name} takes about {(needed + BASE_BYTES) / 1e9:.1f} GB with chips of "
-            f"{sizes[-1]} px; give more with --memory, or smaller chips with --chip"
+            f"{model.card.name} takes about {needed / 1e9:.1f} GB with chips of {sizes[-1]} px; "
+            "give more with --memory, or choose smaller chips with --chip"
         )
 
 
@@ -103,6 +98,7 @@ def predict_strips(
     scores: bool = False,
     see_chip: SeeChip | None = None,
     watch: Stopwatch | None = None,
+    rows: range | None = None,
 ) -> Generator[Strip, None, None]:
     """Map a scene strip by strip, top to bottom, in memory that does not grow with its height.
 
@@ -116,6 +112,7 @@ def predict_strips(
         scores: whether strips carry every class's probability.
         see_chip: shown each chip as it is read, by the thread that reads.
         watch: counts the seconds of reading, network and stitching.
+        rows: which rows of chips to make strips of; None: all.
 
     Raises:
         SceneError: if the scene is damaged, or smaller than the network's coarsest cell.
@@ -127,11 +124,13 @@ def predict_strips(
             f"at least {card.stride} x {card.stride} to see anything"
         )
     plan, join = (tiling or Tiling()).plan(scene.grid.shape, card)
-    read = watch.each("read", _read(scene, plan, model, see_chip))
+    wanted = range(plan.row_count) if rows is None else rows
+    needed = rows_read(plan, wanted, join)
+    read = watch.each("read", _read(scene, plan, needed, model, see_chip))
     chips = ahead(read, CHIPS_AHEAD, "geoseg-read")
     decide = join == "crop" and not scores
     scored = watch.each("network", _score(chips, model, decide))
-    strips = stitch(plan, scored, card.legend.codes, join=join, scores=scores)
+    strips = stitch(plan, scored, card.legend.codes, join=join, scores=scores, rows=wanted)
     yield from ahead(watch.each("stitch", strips), STRIPS_AHEAD, "geoseg-stitch")
 
 
@@ -144,9 +143,9 @@ class _ReadChip:
 
 
 def _read(
-    scene: Scene, plan: ChipPlan, model: Model, see_chip: SeeChip | None
+    scene: Scene, plan: ChipPlan, rows: range, model: Model, see_chip: SeeChip | None
 ) -> Iterator[_ReadChip]:
-    for planned in plan:
+    for planned in chain.from_iterable(islice(plan.rows(), rows.start, rows.stop)):
         chip = scene.read(planned.window)
         if see_chip is not None:
             see_chip(planned, chip)
@@ -181,15 +180,10 @@ def _score(chips: Iterable[_ReadChip], model: Model, decide: bool) -> Iterator[S
     yield from passed_by()
 
 
-def _chip_sizes(plan: ChipPlan) -> Iterator[int]:
-    """Sides to choose from for an exact network, the best first: large enough, then smaller."""
-    larger = [plan.chip_px]
-    while ((larger[-1] - 2 * plan.halo_px) / larger[-1]) ** 2 < WORTH_IT and (
-        larger[-1] < max(plan.shape)
-    ):
-        larger.append(larger[-1] + plan.chip_px)
-    yield from reversed(larger)
-    smaller = plan.chip_px // 2 // plan.stride * plan.stride
-    while smaller > 4 * plan.halo_px:
-        yield smaller
-        smaller = smaller // 2 // plan.stride * plan.stride
+def _smaller(plan: ChipPlan) -> list[int]:
+    """Halves, quarters and so on of the chip, as long as they leave half a side."""
+    sizes, half = [], plan.chip_px // 2 // plan.stride * plan.stride
+    while half >= max(4 * plan.halo_px, plan.stride):
+        sizes.append(half)
+        half = half // 2 // plan.stride * plan.stride
+    return sizes

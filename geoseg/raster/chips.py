@@ -85,6 +85,11 @@ class ChipPlan:
         for row in self.rows():
             yield from row
 
+    @property
+    def row_count(self) -> int:
+        """How many rows of chips there are."""
+        return len(self._spans(self.shape[0]))
+
     def __len__(self) -> int:
         rows, cols = (len(self._spans(size)) for size in self.shape)
         return rows * cols

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -21,7 +22,7 @@ from geoseg.legend import NODATA
 from geoseg.raster.chips import ChipPlan, PlannedChip
 from geoseg.raster.decision import PERCENT, UNDECIDED, Decision, decide, percent
 
-__all__ = ["PERCENT", "Join", "ScoredChip", "Strip", "stitch"]
+__all__ = ["PERCENT", "Join", "ScoredChip", "Strip", "rows_read", "stitch"]
 
 Join: TypeAlias = Literal["crop", "blend"]
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -64,28 +65,44 @@ def stitch(
     *,
     join: Join = "crop",
     scores: bool = False,
+    rows: range | None = None,
 ) -> Iterator[Strip]:
-    """Join scored chips into strips.
+    """Join scored chips into strips, one for each row of chips.
 
     Args:
         plan: the plan that the chips were made by.
-        chips: all its chips, in its order.
+        chips: all its chips, in its order, or those of the rows that `rows_read` names.
         codes: the class code of each score plane.
         join: keep the cores, or blend what overlaps.
         scores: whether strips carry every class's probability.
+        rows: which rows of chips to make strips of; None: all.
     """
+    wanted = range(plan.row_count) if rows is None else rows
     if join == "crop":
-        yield from _crop(plan, iter(chips), codes, scores)
+        yield from _crop(plan, iter(chips), codes, scores, wanted)
     elif join == "blend":
-        yield from _blend(plan, iter(chips), codes, scores)
+        yield from _blend(plan, iter(chips), codes, scores, wanted)
     else:
         raise InputError(f"chips cannot be joined by {join!r}; there are crop and blend")
 
 
+def rows_read(plan: ChipPlan, rows: range, join: Join) -> range:
+    """The rows of chips that strips of some rows are made from."""
+    if join == "crop":
+        return rows
+    windows = [row[0].window for row in plan.rows()]
+    above = sum(window.row_stop <= windows[rows.start].row for window in windows[: rows.start])
+    return range(above, rows.stop)
+
+
 def _crop(
-    plan: ChipPlan, chips: Iterator[ScoredChip], codes: Sequence[int], scores: bool
+    plan: ChipPlan,
+    chips: Iterator[ScoredChip],
+    codes: Sequence[int],
+    scores: bool,
+    wanted: range,
 ) -> Iterator[Strip]:
-    for row in plan.rows():
+    for row in islice(plan.rows(), wanted.start, wanted.stop):
         first, last = row[0].core, row[-1].core
         window = Window.from_stops(first.row, 0, first.row_stop, last.col_stop)
         strip = _empty(window, len(codes), scores)
@@ -103,17 +120,23 @@ def _crop(
 
 
 def _blend(
-    plan: ChipPlan, chips: Iterator[ScoredChip], codes: Sequence[int], scores: bool
+    plan: ChipPlan,
+    chips: Iterator[ScoredChip],
+    codes: Sequence[int],
+    scores: bool,
+    wanted: range,
 ) -> Iterator[Strip]:
     """Sum weighted scores over overlapping chips; rows that no later chip touches are done."""
     height, width = plan.shape
     hann = _hann(plan.chip_shape)
     rows = list(plan.rows())
     next_starts = [*(row[0].window.row for row in rows[1:]), height]
-    held = Window(0, 0, 0, width)
+    read = rows_read(plan, wanted, "blend")
+    held = Window(rows[read.start][0].window.row, 0, 0, width)
     total = np.zeros((len(codes), 0, width), np.float32)
     weight, valid = np.zeros((0, width), np.float32), np.zeros((0, width), np.bool_)
-    for row, next_start in zip(rows, next_starts, strict=True):
+    for number in read:
+        row, next_start = rows[number], next_starts[number]
         window = row[0].window
         grown = min(window.row_stop, height) - held.row_stop
         held = Window(held.row, 0, held.height + grown, width)
@@ -128,12 +151,13 @@ def _blend(
             weight[there] += hann[here]
             valid[there] |= chip.valid[here]
         done = Window.from_stops(held.row, 0, next_start, width)
-        strip = _empty(done, len(codes), scores)
-        rows_done = slice(0, done.height)
-        mean = total[:, rows_done] / np.maximum(weight[rows_done], LEAST_WEIGHT)
-        joined = mean.astype(np.float32, copy=False)
-        _fill(strip, done, decide(joined), joined, valid[rows_done], codes)
-        yield strip
+        if number in wanted:
+            strip = _empty(done, len(codes), scores)
+            rows_done = slice(0, done.height)
+            mean = total[:, rows_done] / np.maximum(weight[rows_done], LEAST_WEIGHT)
+            joined = mean.astype(np.float32, copy=False)
+            _fill(strip, done, decide(joined), joined, valid[rows_done], codes)
+            yield strip
         held = Window.from_stops(done.row_stop, 0, held.row_stop, width)
         total = total[:, done.height :]
         weight, valid = weight[done.height :], valid[done.height :]
