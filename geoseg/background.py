@@ -23,7 +23,7 @@ class _Ended:
     error: BaseException | None
 
 
-def ahead(items: Iterable[T], most: int, name: str) -> Iterator[T]:
+def ahead(items: Iterable[T], most: int, name: str) -> Generator[T, None, None]:
     """Draw items in a thread of their own while earlier ones are worked on.
 
     What goes wrong there is raised here, in the place of the item. When this iterator is closed,

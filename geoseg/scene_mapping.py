@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TypeAlias
@@ -127,11 +128,14 @@ def predict_strips(
     wanted = range(plan.row_count) if rows is None else rows
     needed = rows_read(plan, wanted, join)
     read = watch.each("read", _read(scene, plan, needed, model, see_chip))
-    chips = ahead(read, CHIPS_AHEAD, "geoseg-read")
-    decide = join == "crop" and not scores
-    scored = watch.each("network", _score(chips, model, decide))
-    strips = stitch(plan, scored, card.legend.codes, join=join, scores=scores, rows=wanted)
-    yield from ahead(watch.each("stitch", strips), STRIPS_AHEAD, "geoseg-stitch")
+
+    def stitched() -> Iterator[Strip]:
+        with closing(ahead(read, CHIPS_AHEAD, "geoseg-read")) as chips:
+            scored = watch.each("network", _score(chips, model, join == "crop" and not scores))
+            codes = card.legend.codes
+            yield from stitch(plan, scored, codes, join=join, scores=scores, rows=wanted)
+
+    yield from ahead(watch.each("stitch", stitched()), STRIPS_AHEAD, "geoseg-stitch")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -58,13 +58,17 @@ class Stopwatch:
     def each(self, name: str, items: Iterable[T]) -> Iterator[T]:
         """Pass items on, counting the time it takes to get them for a stage."""
         stream = iter(items)
-        while True:
-            with self.stage(name):
-                try:
-                    item = next(stream)
-                except StopIteration:
-                    return
-            yield item
+        try:
+            while True:
+                with self.stage(name):
+                    try:
+                        item = next(stream)
+                    except StopIteration:
+                        return
+                yield item
+        finally:
+            if isinstance(stream, Generator):
+                stream.close()
 
     def _turn(self) -> None:
         now, running = time.perf_counter(), self._running
