@@ -24,6 +24,9 @@ __all__ = ["Grid", "Window", "between_crs"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
+ROWS_AT_ONCE = 32
+"""Of a mask that is summed, so that a wide one takes little memory."""
+
 NODE_SPACING_M = 5_000.0
 """Cell areas are computed this far apart and interpolated: relative error below 1e-7."""
 
@@ -284,9 +287,12 @@ class Grid:
             return None
         down, across = _weights(len(rows), row_at, row_part), _weights(len(cols), col_at, col_part)
         across = across.astype(np.float32)  # sums of a row's weights: at most 1e-7 off
-        return [
-            float(((down.T @ (mask.astype(np.float32) @ across)) * nodes).sum()) for mask in masks
-        ]
+        parts = -(-window.height // ROWS_AT_ONCE)
+        sums = []
+        for mask in masks:
+            lines = [part.astype(np.float32) @ across for part in np.array_split(mask, parts)]
+            sums.append(float(((down.T @ np.concatenate(lines)) * nodes).sum()))
+        return sums
 
     def cell_area_m2_at(
         self, rows: npt.NDArray[np.float64], cols: npt.NDArray[np.float64]

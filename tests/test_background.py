@@ -17,6 +17,7 @@ from conftest import OneHotRuntime, stored_card
 
 import geoseg
 import geoseg.map_files
+import geoseg.map_making
 from geoseg.background import ahead
 from geoseg.errors import OutputError, SceneError
 from geoseg.model.runtime import Array, Model
@@ -164,3 +165,46 @@ def test_ctrl_c_ends_the_run_and_leaves_nothing(write_scene: Write, tmp_path: Pa
     _, told = process.communicate(timeout=60)
     assert (process.returncode, told.strip()) == (130, "geoseg: interrupted")
     assert not output.exists()
+
+
+def test_a_scene_is_mapped_while_the_files_of_the_last_are_finished(
+    write_scene: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first map is finished only once the second scene has been read."""
+    pixels = np.full((1, 100, 100), 7, "uint8")
+    scenes = [write_scene(pixels, f"{name}.tif", descriptions=("red",)) for name in "abc"]
+    read_b, loaded = threading.Event(), 0
+    model = Model(stored_card(), OneHotRuntime(200), "0" * 64)
+    finish, read = geoseg.map_files.MapFiles.finish, SourceScene.read
+
+    def waits(self: geoseg.map_files.MapFiles, *rest: object) -> object:
+        assert self._stem != "a" or read_b.wait(30)
+        return finish(self, *rest)  # type: ignore[arg-type]
+
+    def notes(self: SourceScene, window: object) -> object:
+        if self.name == "b.tif":
+            read_b.set()
+        return read(self, window)  # type: ignore[arg-type]
+
+    def load(*_: object, **__: object) -> Model:
+        nonlocal loaded
+        loaded += 1
+        return model
+
+    monkeypatch.setattr(geoseg.map_files.MapFiles, "finish", waits)
+    monkeypatch.setattr(SourceScene, "read", notes)
+    monkeypatch.setattr(geoseg.map_making, "load_model", load)
+    made = dict(
+        geoseg.predict_scenes(
+            [scenes[0], scenes[1], tmp_path / "none.tif", scenes[2]],
+            output=tmp_path / "out",
+            polygons=False,
+        )
+    )
+    assert [Path(path).name for path in made] == ["a.tif", "b.tif", "none.tif", "c.tif"]
+    assert isinstance(made.pop(str(tmp_path / "none.tif")), SceneError)
+    assert loaded == 1
+    for prediction in made.values():
+        assert isinstance(prediction, geoseg.Prediction)
+        assert all(path.exists() for path in prediction.files.values())
+    assert not list((tmp_path / "out").glob(".*"))

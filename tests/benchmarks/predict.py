@@ -68,7 +68,7 @@ def read_map(path: Path) -> np.ndarray:
 
 
 def agreement(map_path: Path, reference: np.ndarray | None) -> float | None:
-    if reference is None or not map_path.exists():
+    if reference is None or not map_path.is_file():
         return None
     classes = read_map(map_path)
     known = (classes != 255) & (reference != 255)
