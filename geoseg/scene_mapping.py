@@ -27,7 +27,7 @@ MOST_CHIP_PX = 1 << 14
 CHIPS_AHEAD, STRIPS_AHEAD = 4, 1
 """How many may wait to be computed, and to be written."""
 
-BASE_BYTES = 350 << 20
+BASE_BYTES = 260 << 20
 """Of a process that has loaded its libraries, and GDAL's cache."""
 
 
