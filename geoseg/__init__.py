@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from geoseg.model.bundle import Bundle, list_models, load_bundle, save_bundle
     from geoseg.model.card import Card, make_card
     from geoseg.model.runtime import Model, load_model
-    from geoseg.prediction import Prediction, predict
+    from geoseg.prediction import Prediction, predict, predict_scenes
     from geoseg.raster.opening import open_scene
     from geoseg.raster.scene import Chip, Scene
     from geoseg.recipe import Recipe, read_recipe
@@ -77,7 +77,7 @@ _HOMES = {
     "geoseg.model.bundle": ("Bundle", "list_models", "load_bundle", "save_bundle"),
     "geoseg.model.card": ("Card", "make_card"),
     "geoseg.model.runtime": ("Model", "load_model"),
-    "geoseg.prediction": ("Prediction", "predict"),
+    "geoseg.prediction": ("Prediction", "predict", "predict_scenes"),
     "geoseg.raster.opening": ("open_scene",),
     "geoseg.raster.scene": ("Chip", "Scene"),
     "geoseg.recipe": ("Recipe", "read_recipe"),
@@ -131,6 +131,7 @@ __all__ = [
     "match_bands",
     "open_scene",
     "predict",
+    "predict_scenes",
     "read_recipe",
     "run_job",
     "sample",

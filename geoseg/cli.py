@@ -13,7 +13,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,16 @@ runtime_option = click.option(
     show_default=True,
     help="What computes the network.",
 )
+device_option = click.option(
+    "--device", default="auto", metavar="NAME", help="Where: cpu, cuda, cuda:1; auto: a GPU if any."
+)
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bf16"]),
+    default="auto",
+    show_default=True,
+    help="How precisely. auto: bf16 where the machine is built for it.",
+)
 gsd_option = click.option(
     "--gsd",
     type=float,
@@ -153,13 +163,23 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only erro
     "--halo", "halo_px", type=int, metavar="PX", help="Rim of a chip that is read but not kept."
 )
 @runtime_option
+@device_option
+@precision_option
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    help="What the process may take: 2GB. Default: what the model's chips take.",
+)
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Let the workers of this dask scheduler compute: tcp://HOST:8786.",
+)
 @max_pixels_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a scene.")
 @quiet_option
 def predict(
     scenes: tuple[str, ...],
-    model: str,
-    runtime: Any,
     no_polygons: bool,
     no_preview: bool,
     max_pixels: int | None,
@@ -172,37 +192,27 @@ def predict(
     One bad scene does not stop the others; it is reported, and the exit status says so.
     """
     _refuse_twins(scenes)
-    from geoseg.model.runtime import load_model
-    from geoseg.prediction import predict as predict_scene
-    from geoseg.prediction import refuse_two_dates
+    from geoseg.prediction import predict_scenes
 
-    loaded = load_model(model, runtime=runtime)
-    refuse_two_dates(loaded.card)  # once, not scene by scene
     if max_pixels is not None:
         options["max_pixels"] = max_pixels
+    options |= {"polygons": not no_polygons, "preview": not no_preview}
     failures: list[int] = []
-    for scene in scenes:
-        try:
-            with _progress(Path(scene).name, show=not (quiet or as_json)) as progress:
-                prediction = predict_scene(
-                    scene,
-                    model=loaded,
-                    polygons=not no_polygons,
-                    preview=not no_preview,
-                    progress=progress,
-                    **options,
-                )
-        except Exception as error:
-            failures.append(_failure_status(error))
+
+    def bar(scene: Path) -> AbstractContextManager[Callable[[float], None] | None]:
+        return _progress(scene.name, show=not (quiet or as_json))
+
+    for scene, made in predict_scenes(scenes, progress=bar, **options):
+        if isinstance(made, Exception):
+            failures.append(_failure_status(made))
             if as_json:
-                failure = {"scene": Path(scene).name, "path": scene, "error": str(error)}
+                failure = {"scene": Path(scene).name, "path": scene, "error": str(made)}
                 click.echo(json.dumps(failure))
-            continue
-        if as_json:
-            files = {what: str(path) for what, path in prediction.files.items()}
-            click.echo(json.dumps({**prediction.summary, "path": scene, "files": files}))
+        elif as_json:
+            files = {what: str(path) for what, path in made.files.items()}
+            click.echo(json.dumps({**made.summary, "path": scene, "files": files}))
         elif not quiet:
-            printing.print_prediction(prediction)
+            printing.print_prediction(made)
     return 1 if 1 in failures else max(failures, default=0)
 
 

@@ -7,7 +7,7 @@ returns a new grid.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -23,6 +23,9 @@ from geoseg.errors import GridError
 __all__ = ["Grid", "Window", "between_crs"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+
+ROWS_AT_ONCE = 32
+"""Of a mask that is summed, so that a wide one takes little memory."""
 
 NODE_SPACING_M = 5_000.0
 """Cell areas are computed this far apart and interpolated: relative error below 1e-7."""
@@ -265,6 +268,32 @@ class Grid:
         lines = nodes[row_at] * (1 - row_part[:, None]) + nodes[row_at + 1] * row_part[:, None]
         return np.asarray(lines[:, col_at] * (1 - col_part) + lines[:, col_at + 1] * col_part)
 
+    def area_sums_m2(
+        self, window: Window, masks: Iterable[npt.NDArray[np.bool_]]
+    ) -> list[float] | None:
+        """The true area of the pixels of each mask (height, width) of a window, in square metres.
+
+        The sums of `cell_area_m2`, without an area for each pixel: what it interpolates is linear
+        along rows and columns, so a mask needs only its sums with the weights of the nodes.
+
+        Returns:
+            None where an area is not known.
+        """
+        step = self._node_spacing_px()
+        rows, row_at, row_part = _nodes(window.row, window.height, step)
+        cols, col_at, col_part = _nodes(window.col, window.width, step)
+        nodes = self.cell_area_m2_at(*np.meshgrid(rows, cols, indexing="ij"))
+        if nodes is None or not np.isfinite(nodes).all():
+            return None
+        down, across = _weights(len(rows), row_at, row_part), _weights(len(cols), col_at, col_part)
+        across = across.astype(np.float32)  # sums of a row's weights: at most 1e-7 off
+        parts = -(-window.height // ROWS_AT_ONCE)
+        sums = []
+        for mask in masks:
+            lines = [part.astype(np.float32) @ across for part in np.array_split(mask, parts)]
+            sums.append(float(((down.T @ np.concatenate(lines)) * nodes).sum()))
+        return sums
+
     def cell_area_m2_at(
         self, rows: npt.NDArray[np.float64], cols: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.float64] | None:
@@ -320,6 +349,17 @@ def _nodes(
     place = np.arange(start, start + count) / step - first
     at = np.floor(place).astype(np.intp)
     return nodes, at, place - at
+
+
+def _weights(
+    count: int, at: npt.NDArray[np.intp], part: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """(pixels, nodes), how much each node has to say about each pixel."""
+    weights = np.zeros((len(at), count))
+    places = np.arange(len(at))
+    weights[places, at] = 1 - part
+    weights[places, at + 1] += part
+    return weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,12 @@ from geoseg.model.runtime import Model
 from geoseg.outputs import Staging
 from geoseg.raster.chips import PlannedChip
 from geoseg.raster.classes import ClassRaster
+from geoseg.raster.decision import PERCENT
 from geoseg.raster.geotiff import MapWriter, write_category_names
 from geoseg.raster.preview import Preview
 from geoseg.raster.scene import Chip, Scene
-from geoseg.raster.stitch import PERCENT, Strip
+from geoseg.raster.stitch import Strip
+from geoseg.scene_mapping import Tiling
 from geoseg.stopwatch import Stopwatch
 
 __all__ = ["MapFiles", "Products", "provenance"]
@@ -56,19 +58,26 @@ class MapFiles:
         stem: what the file names begin with.
         scene: what is mapped.
         model: what maps it.
+        tiling: how it is cut into chips, with nothing left open.
         products: which files are wanted.
     """
 
     def __init__(
-        self, staging: Staging, stem: str, scene: Scene, model: Model, products: Products
+        self,
+        staging: Staging,
+        stem: str,
+        scene: Scene,
+        model: Model,
+        tiling: Tiling,
+        products: Products,
     ) -> None:
-        self._stem, self._scene, self._model = stem, scene, model
+        self._stem, self._scene, self._model, self._tiling = stem, scene, model, tiling
         self._names = products.file_names(stem)
         self._paths = {what: staging.path(name) for what, name in self._names.items()}
         self._legend = legend = model.card.legend
         self._areas = AreaCount(scene.grid)
         self._preview = Preview(scene.grid.shape, scene.bands, legend)
-        tags = provenance(scene, model)
+        tags = provenance(scene, model, tiling)
         self._classes = MapWriter(
             self._paths["classes"], scene.grid, ("class",), tags=tags, legend=legend
         )
@@ -128,6 +137,7 @@ class MapFiles:
                 title = f"{self._scene.name}   -   {self._model.card.name}"
                 self._preview.save(self._paths["preview"], title, shares)
         summary["seconds"] = watch.seconds
+        summary["elapsed_seconds"] = watch.elapsed
         text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
         self._paths["summary"].write_text(text + "\n", encoding="utf-8")
         return summary
@@ -159,6 +169,7 @@ class MapFiles:
                 "sha256": model.sha256,
                 "runtime": model.runtime.label,
             },
+            "chips": asdict(self._tiling),
             "bands": list(scene.bands),
             "assumed": list(scene.assumed),
             "warnings": self._warnings(),
@@ -171,13 +182,14 @@ class MapFiles:
         }
 
 
-def provenance(scene: Scene, model: Model) -> dict[str, str]:
+def provenance(scene: Scene, model: Model, tiling: Tiling) -> dict[str, str]:
     """What a map's metadata says of its making; no times, so that a rerun gives the same bytes."""
     return {
         "GEOSEG_VERSION": version("geoseg"),
         "GEOSEG_MODEL": model.card.name,
         "GEOSEG_MODEL_SHA256": model.sha256,
         "GEOSEG_RUNTIME": model.runtime.label,
+        "GEOSEG_CHIPS": str(tiling),
         "GEOSEG_SCENE": scene.name,
         "GEOSEG_BANDS": " ".join(scene.bands),
         "GEOSEG_ASSUMED": "; ".join(scene.assumed) or "nothing",

@@ -86,7 +86,7 @@ def staged(
     """
     folder = destination / f".{key}.geoseg"
     made = _missing_parents(destination)
-    lock = FileLock(folder / "lock")
+    lock = FileLock(folder / "lock", thread_local=False)  # another thread may finish the results
     try:
         _lock(folder, lock, key)
     except BaseException:

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Unpack, overload
 
-import numpy as np
-import rasterio
-
-from geoseg.errors import InputError, SceneError
-from geoseg.grid import Grid
-from geoseg.map_files import MapFiles, Products, provenance
+from geoseg.cluster import Cluster
+from geoseg.map_making import MapMaker, MapOptions, Prediction, Progress, map_maker
 from geoseg.model.bundle import DEFAULT_MODEL
-from geoseg.model.card import Card
-from geoseg.model.runtime import Array, Model, RuntimeName, load_model
-from geoseg.outputs import staged
-from geoseg.raster.align import onto_grid
-from geoseg.raster.chips import ChipPlan, PlannedChip, read_ahead
-from geoseg.raster.opening import open_scene
-from geoseg.raster.scene import Chip, Reading, Scene
+from geoseg.model.runtime import Model, Precision, RuntimeName
 from geoseg.raster.source import MAX_PIXELS
-from geoseg.raster.stitch import Join, ScoredChip, Strip, stitch
-from geoseg.stopwatch import Stopwatch
+from geoseg.raster.stitch import Join
+from geoseg.scene_mapping import Tiling, predict_strips
+from geoseg.scene_opening import GDAL_CACHE_BYTES, at_gsd, fitting_grid
 
 if TYPE_CHECKING:
     import xarray
 
 __all__ = [
+    "GDAL_CACHE_BYTES",
+    "MapOptions",
     "PredictOptions",
     "Prediction",
     "Progress",
@@ -38,76 +31,14 @@ __all__ = [
     "at_gsd",
     "fitting_grid",
     "predict",
+    "predict_scenes",
     "predict_strips",
-    "refuse_two_dates",
 ]
 
-MOST_CHIP_PX = 1 << 14
 
-GSD_TOLERANCE = 1.25
-"""A scene this much finer or coarser than a model's range is still read as it is."""
-
-GDAL_CACHE_BYTES = 128 << 20
-"""For blocks that the next row of chips reads again; GDAL alone takes 5 % of the machine."""
-
-Progress: TypeAlias = Callable[[float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """A finished map."""
-
-    files: Mapping[str, Path]
-    """What was written: classes, polygons, preview, summary, and what else was asked for."""
-    summary: Mapping[str, Any]
-    """What the summary file holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tiling:
-    """How chips are cut and joined; None where the model's card says it."""
-
-    join: Join | None = None
-    """Keep chips' cores, or blend what overlaps; the card knows which is right."""
-    chip_px: int | None = None
-    """Side of a chip."""
-    halo_px: int | None = None
-    """The rim of a chip that is read but not kept; when blending, half of what overlaps."""
-
-    def plan(self, shape: tuple[int, int], card: Card) -> tuple[ChipPlan, Join]:
-        """The chips of a scene and how to join them."""
-        join = self.join or ("crop" if card.exact else "blend")
-        chip_px = card.chip_px if self.chip_px is None else self.chip_px
-        if chip_px > MOST_CHIP_PX:
-            raise InputError(f"a chip of {chip_px} px is too large; {MOST_CHIP_PX} is the most")
-        quarter = chip_px // 4 // card.stride * card.stride
-        halo_px = card.halo_px if join == "crop" else quarter
-        if self.halo_px is not None:
-            halo_px = self.halo_px
-        return ChipPlan(shape, chip_px, halo_px, card.stride), join
-
-
-class PredictOptions(TypedDict, total=False):
+class PredictOptions(MapOptions, total=False):
     """The keyword arguments of `predict`."""
 
-    model: str | Path | Model
-    output: str | Path
-    bands: str | Mapping[str, int] | None
-    sensor: str | None
-    scale: float | None
-    offset: float | None
-    nodata: float | None
-    gsd: float | None
-    max_pixels: int
-    scores: bool
-    confidence: bool
-    polygons: bool
-    preview: bool
-    overwrite: bool
-    join: Join | None
-    chip_px: int | None
-    halo_px: int | None
-    runtime: RuntimeName
     progress: Progress | None
 
 
@@ -140,6 +71,10 @@ def predict(
     chip_px: int | None = None,
     halo_px: int | None = None,
     runtime: RuntimeName = "auto",
+    device: str = "auto",
+    precision: Precision = "auto",
+    memory: str | int | None = None,
+    dask: str | None = None,
     progress: Progress | None = None,
 ) -> Prediction | xarray.DataArray:
     """Map a scene.
@@ -168,7 +103,13 @@ def predict(
             networks that are exact under tiling, the second for the others.
         chip_px: side of a chip in pixels, by default the card's.
         halo_px: rim of a chip that is read but not kept, by default the card's.
-        runtime: "auto", "openvino" or "torch".
+        runtime: "auto", "openvino" or "torch"; this and the next two as for `load_model`.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        precision: "auto", "float32" or "bf16".
+        memory: what the process may take, in bytes or as "2GB"; chips are made smaller to fit,
+            where the map stays the same.
+        dask: the address of a dask.distributed scheduler whose workers compute the map of a
+            file; they read scene and model by the same paths.
         progress: called with the share that is done, 0 to 1.
 
     Returns:
@@ -181,181 +122,97 @@ def predict(
         OutputError: if the results cannot be written; nothing is left then.
         InputError: if results exist, an option makes no sense, or the model compares two scenes.
     """
-    loaded = model if isinstance(model, Model) else load_model(model, runtime=runtime)
-    refuse_two_dates(loaded.card)
-    tiling = Tiling(join, chip_px, halo_px)
-    opening = open_scene(
-        scene,
-        loaded.card.bands,
-        units=loaded.card.units,
-        stored_type=loaded.card.stored_type,
-        reading=Reading(bands, sensor, scale, offset, nodata, max_pixels),
+    options = MapOptions(
+        model=model,
+        output=output,
+        bands=bands,
+        sensor=sensor,
+        scale=scale,
+        offset=offset,
+        nodata=nodata,
+        gsd=gsd,
+        max_pixels=max_pixels,
+        scores=scores,
+        confidence=confidence,
+        polygons=polygons,
+        preview=preview,
+        overwrite=overwrite,
+        join=join,
+        chip_px=chip_px,
+        halo_px=halo_px,
+        runtime=runtime,
+        device=device,
+        precision=precision,
+        memory=memory,
+        dask=dask,
     )
-    with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES), opening as opened:
-        fitting = fitting_grid(opened.grid, opened.name, loaded.card, gsd, max_pixels)
-        fitted = onto_grid(opened, fitting)
+    with map_maker(options) as maker:
         if not isinstance(scene, str | Path):
-            return _predict_array(fitted, loaded, tiling, scene)
-        products = Products(scores, confidence, polygons, preview)
-        return _predict_files(
-            fitted, loaded, tiling, products, Path(scene).stem, Path(output), overwrite, progress
-        )
+            return maker.map_array(scene)
+        return maker.map_file(str(scene), progress)()
 
 
-def predict_strips(
-    scene: Scene,
-    model: Model,
+def predict_scenes(
+    scenes: Iterable[str | Path],
     *,
-    tiling: Tiling | None = None,
-    scores: bool = False,
-    see_chip: Callable[[PlannedChip, Chip], None] | None = None,
-    watch: Stopwatch | None = None,
-) -> Iterator[Strip]:
-    """Map a scene strip by strip, top to bottom, in memory that does not grow with its height.
+    progress: Callable[[Path], AbstractContextManager[Progress | None]] | None = None,
+    **options: Unpack[MapOptions],
+) -> Iterator[tuple[str, Prediction | Exception]]:
+    """Map scenes one after another; while the files of one are finished, the next is mapped.
 
     Args:
-        scene: read in the bands and units of the model's card.
-        model: what maps it.
-        tiling: how chips are cut and joined.
-        scores: whether strips carry every class's probability.
-        see_chip: shown each chip as it is read.
-        watch: counts the seconds of reading, network and stitching.
+        scenes: raster files.
+        progress: makes what `predict` calls progress, for each scene.
+        options: as for `predict`.
 
-    Raises:
-        SceneError: if the scene is damaged, or smaller than the network's coarsest cell.
+    Returns:
+        Each scene with its map, or with what went wrong, in their order.
     """
-    card, watch = model.card, watch or Stopwatch()
-    if min(scene.grid.shape) < card.stride:
-        raise SceneError(
-            f"{scene.name} has {scene.grid.height} x {scene.grid.width} pixels; {card.name} needs "
-            f"at least {card.stride} x {card.stride} to see anything"
-        )
-    plan, join = (tiling or Tiling()).plan(scene.grid.shape, card)
-    chips = watch.each("read", read_ahead(scene, plan))
-    scored = watch.each("network", _score(chips, model, see_chip))
-    strips = stitch(plan, scored, card.legend.codes, join=join, scores=scores)
-    yield from watch.each("stitch", strips)
+    bar = progress or (lambda _: nullcontext(None))
+    with map_maker(options) as maker:
+        if maker.cluster is not None:
+            yield from _predict_at_once(scenes, maker, maker.cluster)
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="geoseg-finish") as pool:
+            earlier: tuple[str, Future[Prediction]] | None = None
+            for scene in map(str, scenes):
+                try:
+                    with bar(Path(scene)) as tell:
+                        finish = maker.map_file(scene, tell)
+                except Exception as error:
+                    finish = partial(_fail, error)
+                begun = scene, pool.submit(finish)
+                if earlier is not None:
+                    yield earlier[0], _outcome(earlier[1])
+                earlier = begun
+            if earlier is not None:
+                yield earlier[0], _outcome(earlier[1])
 
 
-def _score(
-    chips: Iterable[tuple[PlannedChip, Chip]],
-    model: Model,
-    see_chip: Callable[[PlannedChip, Chip], None] | None,
-) -> Iterator[ScoredChip]:
-    """Compute the chips that hold data; the others pass by, in their place."""
-    waiting: deque[tuple[PlannedChip, Chip]] = deque()
-
-    def with_data() -> Iterator[Array]:
-        for planned, chip in chips:
-            if see_chip is not None:
-                see_chip(planned, chip)
-            waiting.append((planned, chip))
-            if chip.valid.any():
-                yield model.filled(chip)
-
-    for scores in model.runtime.scores(with_data()):
-        while not waiting[0][1].valid.any():
-            planned, chip = waiting.popleft()
-            yield ScoredChip(planned, None, chip.valid)
-        planned, chip = waiting.popleft()
-        yield ScoredChip(planned, scores, chip.valid)
-    for planned, chip in waiting:
-        yield ScoredChip(planned, None, chip.valid)
+def _predict_at_once(
+    scenes: Iterable[str | Path], maker: MapMaker, cluster: Cluster
+) -> Iterator[tuple[str, Prediction | Exception]]:
+    """As many scenes at a time as the cluster has threads: each may be too small for all."""
+    with ThreadPoolExecutor(cluster.threads, thread_name_prefix="geoseg-scene") as pool:
+        begun = [
+            (scene, pool.submit(lambda path: maker.map_file(path, None)(), scene))
+            for scene in map(str, scenes)
+        ]
+        try:
+            for scene, making in begun:
+                yield scene, _outcome(making)
+        except BaseException:
+            cluster.close()  # or the scenes under way would be waited for
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
-def refuse_two_dates(card: Card) -> None:
-    """Refuse a model that compares two scenes where there is one.
-
-    Raises:
-        InputError: if it does.
-    """
-    if card.dates == 2:
-        raise InputError(
-            f"{card.name} compares two scenes: use geoseg change BEFORE AFTER --model MODEL"
-        )
+def _fail(error: Exception) -> Prediction:
+    raise error
 
 
-def fitting_grid(grid: Grid, name: str, card: Card, gsd: float | None, max_pixels: int) -> Grid:
-    """The grid at the ground sample distance asked for, or at one that the model knows.
-
-    Args:
-        grid: the scene's.
-        name: what to call the scene.
-        card: the model's.
-        gsd: metres, 0 for the grid as it is; None: the nearest end of the model's range.
-        max_pixels: grids with more pixels are refused.
-
-    Raises:
-        InputError: if that makes no sense, or needs a gsd that is not known.
-    """
-    if gsd is None and card.gsd_m is not None and grid.gsd_m is not None:
-        finest, coarsest = card.gsd_m
-        if finest / GSD_TOLERANCE <= grid.gsd_m <= coarsest * GSD_TOLERANCE:
-            return grid
-        gsd = finest if grid.gsd_m < finest else coarsest
-    return at_gsd(grid, name, gsd, max_pixels)
-
-
-def at_gsd(grid: Grid, name: str, gsd: float | None, max_pixels: int) -> Grid:
-    """The grid at a ground sample distance in metres; as it is for 0 and None.
-
-    Raises:
-        InputError: if that makes no sense, or the grid's own gsd is not known.
-    """
-    if gsd is None or gsd == 0:
-        return grid
-    if not 0 < gsd < math.inf:
-        raise InputError(f"--gsd {gsd:g} makes no sense; give metres, or 0 for the scene's own")
-    if grid.gsd_m is None:
-        raise SceneError(f"the gsd of {name} is not known: it cannot be read at {gsd:g} m")
-    factor = gsd / grid.gsd_m
-    height, width = (size / factor for size in grid.shape)
-    if height * width > max_pixels or max(height, width) < 1:
-        raise InputError(
-            f"{name} at {gsd:g} m would have {height:.3g} x {width:.3g} pixels; "
-            "choose another --gsd"
-        )
-    return grid.rescale(factor)
-
-
-def _predict_files(
-    scene: Scene,
-    model: Model,
-    tiling: Tiling,
-    products: Products,
-    stem: str,
-    output: Path,
-    overwrite: bool,
-    progress: Progress | None,
-) -> Prediction:
-    watch, names = Stopwatch(), products.file_names(stem)
-    with (
-        staged(output, stem, list(names.values()), overwrite=overwrite) as staging,
-        MapFiles(staging, stem, scene, model, products) as files,
-    ):
-        for strip in predict_strips(
-            scene, model, tiling=tiling, scores=products.scores, see_chip=files.see_chip,
-            watch=watch,
-        ):  # fmt: skip
-            with watch.stage("write"):
-                files.add(strip)
-            if progress is not None:
-                progress(strip.window.row_stop / scene.grid.height)
-        summary = files.finish(watch)
-        every = Products(True, True, True, True).file_names(stem).values()
-        stale = [name for name in every if name not in names.values()] if overwrite else []
-        paths = staging.put_in_place(list(names.values()), stale)
-    return Prediction(dict(zip(names, paths, strict=True)), summary)
-
-
-def _predict_array(
-    scene: Scene, model: Model, tiling: Tiling, like: xarray.DataArray
-) -> xarray.DataArray:
-    from geoseg.raster.arrays import map_array
-
-    strips = [strip.classes for strip in predict_strips(scene, model, tiling=tiling)]
-    classes = np.concatenate(strips)
-    if not np.isin(classes, model.card.legend.codes).any():
-        raise SceneError(f"{scene.name} holds no valid pixel: nothing to map")
-    attrs = {key.lower(): value for key, value in provenance(scene, model).items()}
-    return map_array(classes, scene.grid, like, attrs)
+def _outcome(finishing: Future[Prediction]) -> Prediction | Exception:
+    try:
+        return finishing.result()
+    except Exception as error:
+        return error

@@ -55,10 +55,14 @@ def print_prediction(prediction: Prediction) -> None:
     summary = prediction.summary
     rows, cols = summary["shape"]
     gsd = "unknown gsd" if summary["gsd_m"] is None else f"{summary['gsd_m']:g} m"
-    seconds = sum(summary["seconds"].values())
+    seconds, chips = summary["elapsed_seconds"], summary["chips"]
     click.echo(
         f"{summary['scene']}: {rows} x {cols} pixels at {gsd}, "
         f"{summary['valid_share']:.1%} valid, mapped in {seconds:.1f} s"
+    )
+    click.echo(
+        f"  by {summary['model']['runtime']}; chips of {chips['chip_px']} px, halo "
+        f"{chips['halo_px']} px, {chips['join']}"
     )
     for warning in summary["warnings"]:
         click.echo(f"  warning: {warning}", err=True)
@@ -234,9 +238,10 @@ def what_it_maps(card: Card) -> str:
 def print_model(bundle: Bundle) -> None:
     """All that a card says."""
     card = bundle.card
-    kept = (card.chip_px - 2 * card.halo_px) ** 2 / card.chip_px**2
+    halo_px = card.halo_px if card.exact else card.chip_px // 4  # blended chips overlap by half
+    times = card.chip_px**2 / (card.chip_px - 2 * halo_px) ** 2
     gsd = "any" if card.gsd_m is None else "-".join(f"{each:g}" for each in card.gsd_m) + " m"
-    chips = f"{card.chip_px} px, halo {card.halo_px} px, stride {card.stride} px"
+    chips = f"{card.chip_px} px, halo {halo_px} px, stride {card.stride} px"
     click.echo(f"{card.name}: {card.description}")
     facts = {
         "path": bundle.path,
@@ -249,7 +254,7 @@ def print_model(bundle: Bundle) -> None:
         "maps": what_it_maps(card),
         "gsd": gsd,
         "classes": ", ".join(f"{each.code} {each.name}" for each in card.legend),
-        "chips": f"{chips}; {kept:.0%} of what is computed is kept",
+        "chips": f"{chips}; each pixel is computed {times:.2f} times",
         "joined": "without a trace" if card.exact else "by blending, never exactly",
         **{f"figure: {key}": value for key, value in card.figures.items()},
         **{f"made: {key}": value for key, value in card.training.items()},

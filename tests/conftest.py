@@ -14,7 +14,7 @@ from rasterio.crs import CRS
 
 from geoseg.legend import Legend, LegendClass
 from geoseg.model.card import Card, make_card
-from geoseg.model.runtime import Array, Model
+from geoseg.model.runtime import Array, Model, Runtime
 
 UTM = CRS.from_epsg(32633)
 NORTH_UP = Affine(10, 0, 500_000, 0, -10, 5_000_000)
@@ -28,7 +28,7 @@ GRIDS = {
 }  # fmt: skip
 
 
-class OneHotRuntime:
+class OneHotRuntime(Runtime):
     """The identity network: the score of class k is 1 where the first band holds k."""
 
     label = "identity"

@@ -86,7 +86,7 @@ def test_runtimes_agree(original: Path) -> None:
     values = np.random.default_rng(0).random((2, 64, 64), "float32")
     chips = [values, values[:, ::-1].copy(), values[:, :, ::-1].copy()]
     results = [
-        list(load_model(original, runtime=runtime).runtime.scores(chips))
+        list(load_model(original, runtime=runtime, precision="float32").runtime.scores(chips))
         for runtime in ("openvino", "torch")
     ]
     np.testing.assert_allclose(results[0], results[1], atol=1e-5)

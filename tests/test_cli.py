@@ -275,16 +275,16 @@ def test_options_that_make_no_sense_are_one_line(tmp_path: Path, options: tuple[
 def test_a_bug_in_one_scene_is_told_and_the_next_has_its_turn(
     write_scene: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import geoseg.prediction
+    import geoseg.scene_opening
 
-    real = geoseg.prediction.predict
+    real = geoseg.scene_opening.open_scene
 
-    def breaks(scene: str, **options: object) -> geoseg.Prediction:
+    def breaks(scene: str, *rest: object, **options: object) -> object:
         if "bad" in scene:
             raise RuntimeError("a bug")
-        return real(scene, **options)  # type: ignore[arg-type,return-value]
+        return real(scene, *rest, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(geoseg.prediction, "predict", breaks)
+    monkeypatch.setattr(geoseg.scene_opening, "open_scene", breaks)
     good = write_scene(six(), "good.tif", descriptions=SIX)
     done = CliRunner().invoke(
         cli, ["predict", "bad.tif", str(good), "-o", str(tmp_path / "out")], standalone_mode=False

@@ -117,7 +117,7 @@ def test_tiled_scores_are_whole_image_scores(
 ) -> None:
     pixels = np.random.default_rng(5).integers(200, 4000, (6, *shape)).astype("uint16")
     expected = whole_image_scores(trained_like, pixels)
-    model = load_model(trained_like, runtime=runtime)  # type: ignore[arg-type]
+    model = load_model(trained_like, runtime=runtime, precision="float32")  # type: ignore[arg-type]
     path = write_scene(pixels, descriptions=SIX)
     with open_scene(path, SIX) as scene:
         plan, _ = Tiling().plan(shape, model.card)

@@ -93,7 +93,7 @@ def test_the_bundle_predicts_as_it_was_judged(learnt: geoseg.Training, folder: P
         chip = scene.read(scene.grid.window)
     scores = {}
     for runtime in ("openvino", "torch"):
-        model = load_model(learnt.bundle.path, runtime=runtime)  # type: ignore[arg-type]
+        model = load_model(learnt.bundle.path, runtime=runtime, precision="float32")  # type: ignore[arg-type]
         (scores[runtime],) = model.runtime.scores([model.filled(chip)])
     np.testing.assert_allclose(scores["openvino"], scores["torch"], atol=1e-4)
     import rasterio

@@ -13,6 +13,10 @@ from geoseg.legend import NODATA, Legend
 __all__ = ["AreaCount", "ClassArea"]
 
 
+FEW_CLASSES = 24
+"""Up to so many, a mask for each is quicker than an area for each pixel."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClassArea:
     """What one class covers."""
@@ -45,7 +49,14 @@ class AreaCount:
     def add(self, window: Window, classes: npt.NDArray[np.uint8]) -> None:
         """Count a strip of class codes, (H, W), that lies at `window`."""
         codes = classes.ravel()
-        self._pixels += np.bincount(codes, minlength=NODATA + 1)
+        pixels = np.bincount(codes, minlength=NODATA + 1)
+        self._pixels += pixels
+        present = np.flatnonzero(pixels[:NODATA])
+        if len(present) <= FEW_CLASSES:
+            sums = self._grid.area_sums_m2(window, (classes == code for code in present))
+            if sums is not None:
+                self._square_metres[present] += sums
+                return
         areas = self._grid.cell_area_m2(window)
         if areas is not None:
             known = np.isfinite(areas)

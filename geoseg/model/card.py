@@ -120,6 +120,9 @@ class Card(_Words):
     """With two dates: the code of the class that says that nothing changed."""
     band_sets: tuple[tuple[str, ...], ...] = Field(alias="geoseg:band_sets", default=())
     """Bands that it also manages with alone; empty: it needs them all."""
+    bf16: bool | None = Field(alias="geoseg:bf16", default=None)
+    """Whether computing in bf16 leaves the classes as they are; None: as the architecture is known
+    for."""
     sha256: dict[str, str] = Field(alias="geoseg:sha256", default_factory=dict)
     """Of each other file of the bundle."""
     training: dict[str, Any] = Field(alias="geoseg:training", default_factory=dict)
@@ -186,6 +189,14 @@ class Card(_Words):
         """(planes,)."""
         deviations = [each.stddev for each in self.inputs[0].value_scaling]
         return np.array(deviations * self.dates, np.float32)
+
+    @property
+    def allows_bf16(self) -> bool:
+        """Whether to compute in bf16 unasked.
+
+        SegNet's unpooling puts a block where the largest of near equals was: rounding moves it.
+        """
+        return self.architecture != "segnet" if self.bf16 is None else self.bf16
 
     @property
     def function_sha256(self) -> str:

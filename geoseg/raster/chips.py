@@ -10,19 +10,13 @@ on the whole image.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from geoseg.errors import InputError
 from geoseg.grid import Window
-from geoseg.raster.scene import Chip, Scene
 
-__all__ = ["ChipPlan", "PlannedChip", "read_ahead"]
-
-AHEAD = 4
-"""Chips read before they are asked for."""
+__all__ = ["ChipPlan", "PlannedChip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +85,11 @@ class ChipPlan:
         for row in self.rows():
             yield from row
 
+    @property
+    def row_count(self) -> int:
+        """How many rows of chips there are."""
+        return len(self._spans(self.shape[0]))
+
     def __len__(self) -> int:
         rows, cols = (len(self._spans(size)) for size in self.shape)
         return rows * cols
@@ -107,24 +106,6 @@ class ChipPlan:
             _Span(start, core_start, core_stop)
             for start, (core_start, core_stop) in zip(starts, cores, strict=True)
         ]
-
-
-def read_ahead(scene: Scene, plan: ChipPlan) -> Iterator[tuple[PlannedChip, Chip]]:
-    """The chips of a plan in its order, read by a thread while earlier ones are worked on."""
-    waiting: deque[tuple[PlannedChip, Future[Chip]]] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="geoseg-read") as pool:
-        try:
-            for planned in plan:
-                waiting.append((planned, pool.submit(scene.read, planned.window)))
-                if len(waiting) > AHEAD:
-                    first, chip = waiting.popleft()
-                    yield first, chip.result()
-            while waiting:
-                first, chip = waiting.popleft()
-                yield first, chip.result()
-        finally:
-            for _, chip in waiting:
-                chip.cancel()
 
 
 def _ceil_to(size: int, multiple: int) -> int:

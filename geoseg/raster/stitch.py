@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -19,17 +20,15 @@ from geoseg.errors import InputError
 from geoseg.grid import Window
 from geoseg.legend import NODATA
 from geoseg.raster.chips import ChipPlan, PlannedChip
+from geoseg.raster.decision import PERCENT, UNDECIDED, Decision, decide, percent
 
-__all__ = ["Join", "ScoredChip", "Strip", "stitch"]
+__all__ = ["PERCENT", "Join", "ScoredChip", "Strip", "rows_read", "stitch"]
 
 Join: TypeAlias = Literal["crop", "blend"]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 LEAST_WEIGHT = np.float32(1e-6)
 """Of a chip's corner when blending: enough that a lone chip's scores come out as they are."""
-
-PERCENT = 100
-"""Scores and confidences are stored as whole percent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +37,12 @@ class ScoredChip:
 
     planned: PlannedChip
     scores: npt.NDArray[np.float32] | None
-    """Probabilities (K, H, W); None for a chip without valid pixels, which is not computed."""
+    """Probabilities (K, H, W); None for a chip without valid pixels, which is not computed, and
+    where the decision is all that is wanted."""
     valid: npt.NDArray[np.bool_]
     """(H, W), True where the scene has data."""
+    decision: Decision | None = None
+    """Made from the scores where it is needed and missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,50 +65,78 @@ def stitch(
     *,
     join: Join = "crop",
     scores: bool = False,
+    rows: range | None = None,
 ) -> Iterator[Strip]:
-    """Join scored chips into strips.
+    """Join scored chips into strips, one for each row of chips.
 
     Args:
         plan: the plan that the chips were made by.
-        chips: all its chips, in its order.
+        chips: all its chips, in its order, or those of the rows that `rows_read` names.
         codes: the class code of each score plane.
         join: keep the cores, or blend what overlaps.
         scores: whether strips carry every class's probability.
+        rows: which rows of chips to make strips of; None: all.
     """
+    wanted = range(plan.row_count) if rows is None else rows
     if join == "crop":
-        yield from _crop(plan, iter(chips), codes, scores)
+        yield from _crop(plan, iter(chips), codes, scores, wanted)
     elif join == "blend":
-        yield from _blend(plan, iter(chips), codes, scores)
+        yield from _blend(plan, iter(chips), codes, scores, wanted)
     else:
         raise InputError(f"chips cannot be joined by {join!r}; there are crop and blend")
 
 
+def rows_read(plan: ChipPlan, rows: range, join: Join) -> range:
+    """The rows of chips that strips of some rows are made from."""
+    if join == "crop":
+        return rows
+    windows = [row[0].window for row in plan.rows()]
+    above = sum(window.row_stop <= windows[rows.start].row for window in windows[: rows.start])
+    return range(above, rows.stop)
+
+
 def _crop(
-    plan: ChipPlan, chips: Iterator[ScoredChip], codes: Sequence[int], scores: bool
+    plan: ChipPlan,
+    chips: Iterator[ScoredChip],
+    codes: Sequence[int],
+    scores: bool,
+    wanted: range,
 ) -> Iterator[Strip]:
-    for row in plan.rows():
+    for row in islice(plan.rows(), wanted.start, wanted.stop):
         first, last = row[0].core, row[-1].core
         window = Window.from_stops(first.row, 0, first.row_stop, last.col_stop)
         strip = _empty(window, len(codes), scores)
         for planned, chip in zip(row, chips, strict=False):
             inside = planned.core.within(planned.window)
-            if chip.scores is not None:
-                _fill(strip, planned.core, chip.scores[:, *inside], chip.valid[inside], codes)
+            kept = None if chip.scores is None else chip.scores[:, *inside]
+            if chip.decision is not None:
+                decided = Decision(chip.decision.winner[inside], chip.decision.confidence[inside])
+            elif kept is not None:
+                decided = decide(kept)
+            else:
+                continue
+            _fill(strip, planned.core, decided, kept, chip.valid[inside], codes)
         yield strip
 
 
 def _blend(
-    plan: ChipPlan, chips: Iterator[ScoredChip], codes: Sequence[int], scores: bool
+    plan: ChipPlan,
+    chips: Iterator[ScoredChip],
+    codes: Sequence[int],
+    scores: bool,
+    wanted: range,
 ) -> Iterator[Strip]:
     """Sum weighted scores over overlapping chips; rows that no later chip touches are done."""
     height, width = plan.shape
     hann = _hann(plan.chip_shape)
     rows = list(plan.rows())
     next_starts = [*(row[0].window.row for row in rows[1:]), height]
-    held = Window(0, 0, 0, width)
+    read = rows_read(plan, wanted, "blend")
+    held = Window(rows[read.start][0].window.row, 0, 0, width)
     total = np.zeros((len(codes), 0, width), np.float32)
     weight, valid = np.zeros((0, width), np.float32), np.zeros((0, width), np.bool_)
-    for row, next_start in zip(rows, next_starts, strict=True):
+    for number in read:
+        row, next_start = rows[number], next_starts[number]
         window = row[0].window
         grown = min(window.row_stop, height) - held.row_stop
         held = Window(held.row, 0, held.height + grown, width)
@@ -121,11 +151,13 @@ def _blend(
             weight[there] += hann[here]
             valid[there] |= chip.valid[here]
         done = Window.from_stops(held.row, 0, next_start, width)
-        strip = _empty(done, len(codes), scores)
-        rows_done = slice(0, done.height)
-        mean = total[:, rows_done] / np.maximum(weight[rows_done], LEAST_WEIGHT)
-        _fill(strip, done, mean.astype(np.float32, copy=False), valid[rows_done], codes)
-        yield strip
+        if number in wanted:
+            strip = _empty(done, len(codes), scores)
+            rows_done = slice(0, done.height)
+            mean = total[:, rows_done] / np.maximum(weight[rows_done], LEAST_WEIGHT)
+            joined = mean.astype(np.float32, copy=False)
+            _fill(strip, done, decide(joined), joined, valid[rows_done], codes)
+            yield strip
         held = Window.from_stops(done.row_stop, 0, held.row_stop, width)
         total = total[:, done.height :]
         weight, valid = weight[done.height :], valid[done.height :]
@@ -154,18 +186,18 @@ def _empty(window: Window, planes: int, scores: bool) -> Strip:
 def _fill(
     strip: Strip,
     window: Window,
-    scores: npt.NDArray[np.float32],
+    decision: Decision,
+    scores: npt.NDArray[np.float32] | None,
     valid: npt.NDArray[np.bool_],
     codes: Sequence[int],
 ) -> None:
     place = window.within(strip.window)
-    winner, best = scores.argmax(axis=0), scores.max(axis=0)
-    valid = valid & np.isfinite(best)  # a network that broke down there says nothing
-    strip.classes[place] = np.where(valid, np.asarray(codes, np.uint8)[winner], NODATA)
-    strip.confidence[place] = np.where(valid, _percent(best), NODATA)
-    if strip.scores is not None:
-        strip.scores[:, *place] = np.where(valid, _percent(scores), NODATA)
-
-
-def _percent(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    return np.rint(np.clip(np.nan_to_num(scores), 0, 1) * PERCENT).astype(np.uint8)
+    code_of = np.full(UNDECIDED + 1, NODATA, np.uint8)
+    code_of[: len(codes)] = codes
+    classes, confidence = code_of[decision.winner], decision.confidence
+    whole = valid.all()
+    strip.classes[place] = classes if whole else np.where(valid, classes, NODATA)
+    strip.confidence[place] = confidence if whole else np.where(valid, confidence, NODATA)
+    if strip.scores is not None and scores is not None:
+        known = valid & (decision.winner != UNDECIDED)
+        strip.scores[:, *place] = np.where(known, percent(np.nan_to_num(scores)), NODATA)

@@ -1,0 +1,156 @@
+"""The exported graph of a bundle on the CPU, without torch."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from geoseg.errors import InputError, ModelError
+from geoseg.model.bundle import GRAPH, GRAPH_WEIGHTS, Bundle
+from geoseg.model.card import GRAPH_NOTE
+from geoseg.model.runtime import Array, Precision, Runtime, available_cores
+from geoseg.raster.decision import Decision, decide
+
+__all__ = ["OpenVINORuntime"]
+
+MOST_STREAMS = 8
+"""Chips that are computed at a time; with more cores, each chip has several."""
+
+TIMES_ALIVE, TIMES_WEIGHTS = 2.5, 2.2
+"""What a process takes in memory, as measured: for each byte of tensors that are alive at a time
+(scratch of the kernels, chips that wait), and for each of the graph's weights."""
+
+WAITING = 1
+"""Chips handed over beyond those that are computed, so that a stream never waits for the next."""
+
+
+class OpenVINORuntime(Runtime):
+    """The exported graph on the CPU; compiled when the shape of chips changes.
+
+    As many chips are computed at a time as there are streams, each stream on its own cores.
+
+    Args:
+        bundle: holds the graph.
+        precision: "auto" is bf16 where the processor computes it itself and the card allows it.
+
+    Raises:
+        ModelError: if the graph cannot be read or does not fit the card.
+        InputError: if bf16 is asked of a processor that has none.
+    """
+
+    def __init__(self, bundle: Bundle, precision: Precision = "auto") -> None:
+        import openvino
+
+        self._core = openvino.Core()
+        self._graph = _read_graph(self._core, bundle)
+        has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16" and not has_bf16:
+            raise InputError("this processor has no bf16; choose --precision float32")
+        wanted = bundle.card.allows_bf16 if precision == "auto" else precision == "bf16"
+        self._bf16 = wanted and has_bf16
+        self._streams = min(available_cores(), MOST_STREAMS)
+        self._compiled: tuple[tuple[int, ...], Any] | None = None
+        version = openvino.get_version().split("-")[0]
+        self.label = f"openvino {version}, cpu, {'bf16' if self._bf16 else 'float32'}"
+
+    def scores(self, chips: Iterable[Array]) -> Iterator[Array]:
+        """See Runtime."""
+        for request in self._computed(chips):
+            scores: Array = request.get_output_tensor(0).data[0].copy()  # it is used again
+            yield scores
+
+    def decisions(self, chips: Iterable[Array]) -> Iterator[Decision]:
+        """See Runtime; nothing is copied."""
+        for request in self._computed(chips):
+            yield decide(request.get_output_tensor(0).data[0])
+
+    def memory_bytes(self, shape: tuple[int, ...]) -> int | None:
+        """See Runtime."""
+        graph = self._graph.clone()
+        graph.reshape([1, *shape])
+        share = 2 if self._bf16 else 1
+        ends: int = sum(port.get_tensor().size for port in (graph.input(0), graph.output(0)))
+        alive = (self._streams + WAITING) * ends + self._streams * _most_alive(graph) // share
+        return int(TIMES_ALIVE * alive + TIMES_WEIGHTS * _weights(graph))
+
+    def _computed(self, chips: Iterable[Array]) -> Iterator[Any]:
+        """A request that has finished for each chip, in their order."""
+        running: deque[Any] = deque()
+        idle: list[Any] = []
+        for chip in chips:
+            if not idle and not running:
+                compiled = self._compile(chip.shape)
+                requests = self._streams + WAITING
+                idle = [compiled.create_infer_request() for _ in range(requests)]
+            if not idle:
+                request = running.popleft()
+                request.wait()
+                yield request
+                idle.append(request)
+            request = idle.pop()
+            request.start_async([chip[None]], share_inputs=False)
+            running.append(request)
+        for request in running:
+            request.wait()
+            yield request
+
+    def _compile(self, shape: tuple[int, ...]) -> Any:
+        if self._compiled is None or self._compiled[0] != shape:
+            graph = self._graph.clone()
+            graph.reshape([1, *shape])
+            options = {
+                "NUM_STREAMS": self._streams,
+                "INFERENCE_NUM_THREADS": available_cores(),
+                "INFERENCE_PRECISION_HINT": "bf16" if self._bf16 else "f32",
+            }
+            self._compiled = shape, self._core.compile_model(graph, "CPU", options)
+        return self._compiled[1]
+
+
+def _read_graph(core: Any, bundle: Bundle) -> Any:
+    try:
+        graph = core.read_model(bundle.parts[GRAPH], bundle.parts[GRAPH_WEIGHTS])
+        planes_in = graph.input(0).partial_shape[1].get_length()
+        planes_out = graph.output(0).partial_shape[1].get_length()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ModelError(f"{bundle.path}: {GRAPH} cannot be read: {reason}") from error
+    expected = bundle.card.planes, len(bundle.card.legend)
+    if (planes_in, planes_out) != expected:
+        raise ModelError(
+            f"{bundle.path}: the graph takes {planes_in} bands and gives {planes_out} "
+            f"classes, the card says {expected[0]} and {expected[1]}"
+        )
+    if _note(graph) != bundle.card.function_sha256:
+        raise ModelError(
+            f"{bundle.path}: the graph was not made from this card and these weights; "
+            "export the bundle again, or choose --runtime torch"
+        )
+    return graph
+
+
+def _note(graph: Any) -> str | None:
+    """The hash of what the graph computes, which its export wrote into it."""
+    path = list(GRAPH_NOTE)
+    return str(graph.get_rt_info(path).astype(str)) if graph.has_rt_info(path) else None
+
+
+def _weights(graph: Any) -> int:
+    constants = (node for node in graph.get_ops() if node.get_type_name() == "Constant")
+    return sum(node.output(0).get_tensor().size for node in constants)
+
+
+def _most_alive(graph: Any) -> int:
+    """Bytes of the tensors that are alive at a time, at most, when the graph runs in order."""
+    nodes = [node for node in graph.get_ordered_ops() if node.get_type_name() != "Constant"]
+    place = {node.get_name(): number for number, node in enumerate(nodes)}
+    change = np.zeros(len(nodes) + 1, np.int64)
+    for number, node in enumerate(nodes):
+        for port in node.outputs():
+            users = [place[end.get_node().get_name()] for end in port.get_target_inputs()]
+            change[number] += port.get_tensor().size
+            change[max(users, default=number) + 1] -= port.get_tensor().size
+    return int(np.cumsum(change).max())

@@ -1,0 +1,173 @@
+"""Where networks run, how precisely, and what is left of their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import grey_legend, stored_card
+
+from geoseg.errors import InputError
+from geoseg.map_making import memory_bytes
+from geoseg.model.bundle import load_bundle, save_bundle
+from geoseg.model.card import make_card
+from geoseg.model.runtime import Array, Model, Runtime, load_model
+from geoseg.model.torch_runtime import TorchRuntime
+from geoseg.nets.unet import UNet
+from geoseg.raster.decision import decide
+from geoseg.scene_mapping import Tiling
+
+WIDTHS = (4, 6)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(3)
+    folder = tmp_path_factory.mktemp("runtimes") / "tiny"
+    card = make_card(
+        name="tiny", architecture="unet", hyperparameters={"widths": list(WIDTHS)},
+        bands=("red", "nir"), mean=(0.1, 0.3), stddev=(0.05, 0.1), legend=grey_legend(5),
+        units="reflectance", chip_px=64, halo_px=12, stride=2, exact=True,
+    )  # fmt: skip
+    save_bundle(folder, card, UNet(2, 5, widths=WIDTHS).eval())
+    return folder
+
+
+def chips(count: int) -> list[Array]:
+    rng = np.random.default_rng(8)
+    return [rng.random((2, 64, 64), np.float32) for _ in range(count)]
+
+
+@pytest.mark.parametrize("planes", [1, 2, 5, 254])
+def test_decisions_are_those_of_numpy(planes: int) -> None:
+    rng = np.random.default_rng(planes)
+    scores = rng.integers(0, 4, (planes, 40, 50)).astype(np.float32) / 4  # with many equals
+    scores[:, :2] = rng.random((planes, 2, 50))
+    decision = decide(scores)
+    np.testing.assert_array_equal(decision.winner, scores.argmax(axis=0))
+    np.testing.assert_array_equal(decision.confidence, np.rint(scores.max(axis=0) * 100))
+
+
+def test_where_a_network_breaks_down_nothing_is_decided() -> None:
+    scores = np.full((3, 4, 4), 0.25, np.float32)
+    scores[1, 0] = np.nan
+    scores[2, 1] = np.inf
+    decision = decide(scores)
+    for array in (decision.winner, decision.confidence):
+        assert (array[:2] == 255).all()
+        assert (array[2:] != 255).all()
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_runtimes_decisions_are_those_of_its_scores(
+    bundle: Path, runtime: str, precision: str
+) -> None:
+    model = load_model(bundle, runtime=runtime, device="cpu", precision=precision)  # type: ignore[arg-type]
+    assert model.runtime.label.endswith(f"cpu, {precision}")
+    scores = list(model.runtime.scores(chips(7)))
+    decisions = list(model.runtime.decisions(chips(7)))
+    assert len(scores) == len(decisions) == 7
+    for told, decision in zip(scores, decisions, strict=True):
+        np.testing.assert_array_equal(decision.winner, told.argmax(axis=0))
+        np.testing.assert_array_equal(decision.confidence, np.rint(told.max(axis=0) * 100))
+
+
+def test_bf16_is_close_to_float32_and_other(bundle: Path) -> None:
+    reference, *others = (
+        np.stack(list(load_model(bundle, runtime=r, precision=p).runtime.scores(chips(2))))
+        for r, p in (("torch", "float32"), ("torch", "bf16"), ("openvino", "bf16"))
+    )
+    for scores in others:
+        assert 1e-6 < np.abs(scores - reference).max() < 0.03
+
+
+def test_batches_change_nothing_but_the_pace(bundle: Path) -> None:
+    """The last batch of five is half empty; what was in its buffer must not come out."""
+    loaded = load_bundle(bundle)
+    one, three = (TorchRuntime(loaded, "cpu", "float32", batch=count) for count in (1, 3))
+    for single, batched in zip(one.scores(chips(5)), three.scores(chips(5)), strict=True):
+        np.testing.assert_allclose(single, batched, atol=1e-6)
+    assert len(list(three.scores(chips(5)))) == 5
+
+
+def test_segnet_stays_in_float32_unless_asked() -> None:
+    segnet = stored_card().model_copy(update={"architecture": "segnet"})
+    assert not segnet.allows_bf16
+    assert segnet.model_copy(update={"bf16": True}).allows_bf16
+    assert stored_card().allows_bf16
+    assert not stored_card(bf16=False).allows_bf16
+
+
+def test_a_card_may_keep_its_network_in_float32(bundle: Path, tmp_path: Path) -> None:
+    plain = load_bundle(bundle)
+    told = plain.card.model_copy(update={"bf16": False, "sha256": {}})
+    save_bundle(tmp_path / "tiny", told, UNet(2, 5, widths=WIDTHS).eval())
+    assert load_model(tmp_path / "tiny", device="cpu").runtime.label.endswith("float32")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"device": "cuda:7"}, "GPUs that torch can use"),
+        ({"device": "moon", "runtime": "torch"}, "no device is called 'moon'"),
+        ({"device": "meta", "runtime": "torch"}, "no runtime computes on 'meta'"),
+        ({"device": "cuda", "runtime": "openvino"}, "openvino runs on the cpu"),
+        ({"precision": "float16"}, "no precision is called"),
+    ],
+)
+def test_what_a_machine_lacks_is_said(bundle: Path, options: dict[str, str], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        load_model(bundle, **options)  # type: ignore[arg-type]
+
+
+def test_amounts_of_memory() -> None:
+    assert memory_bytes("2GB") == 2_000_000_000
+    assert memory_bytes("1.5 GiB") == 3 << 29
+    assert memory_bytes("800mb") == 800_000_000
+    assert memory_bytes(7) == 7
+    assert memory_bytes(None) is None
+    for wrong in ("much", "-1GB", "GB", "1e9"):
+        with pytest.raises(InputError, match="is no amount"):
+            memory_bytes(wrong)
+
+
+class Hungry(Runtime):
+    """Takes a kilobyte a pixel and computes nothing."""
+
+    label = "hungry"
+
+    def scores(self, chips: Iterator[Array]) -> Iterator[Array]:  # type: ignore[override]
+        raise NotImplementedError
+
+    def memory_bytes(self, shape: tuple[int, ...]) -> int:
+        return shape[1] * shape[2] * 1000
+
+
+def test_chips_are_as_small_as_memory_asks_where_the_map_stays_the_same() -> None:
+    exact = Model(stored_card(chip_px=512, halo_px=64), Hungry(), "0" * 64)
+    chips_at = {
+        memory: Tiling().settled((9000, 9000), exact, memory_bytes(memory)).chip_px
+        for memory in ("8GB", "540MB", "500MB", "340MB")
+    }
+    assert chips_at == {"8GB": 512, "540MB": 512, "500MB": 256, "340MB": 256}
+    assert Tiling().settled((9000, 9000), exact).chip_px == 512
+    with pytest.raises(InputError, match=r"takes about 0\.3 GB with chips of 256 px"):
+        Tiling().settled((9000, 9000), exact, 100 << 20)
+    fixed = Model(stored_card(chip_px=512, halo_px=64, exact=False), Hungry(), "0" * 64)
+    with pytest.raises(InputError, match=r"with chips of 512 px"):
+        Tiling().settled((9000, 9000), fixed, memory_bytes("500MB"))
+    with pytest.raises(InputError, match=r"with chips of 512 px"):
+        Tiling(chip_px=512).settled((9000, 9000), exact, memory_bytes("500MB"))
+
+
+def test_what_openvino_takes_grows_with_the_chip(bundle: Path) -> None:
+    runtime = load_model(bundle, runtime="openvino", precision="float32").runtime
+    small, large = (runtime.memory_bytes((2, side, side)) for side in (64, 128))
+    assert small is not None
+    assert large is not None
+    assert 3.5 < large / small < 4.5
+    assert small > 5 * 64 * 64 * 4
