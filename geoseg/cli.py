@@ -192,6 +192,10 @@ def predict(
     One bad scene does not stop the others; it is reported, and the exit status says so.
     """
     _refuse_twins(scenes)
+    if not no_polygons:
+        from geoseg.vector.quick_start import import_pyogrio
+
+        import_pyogrio()
     from geoseg.prediction import predict_scenes
 
     if max_pixels is not None:

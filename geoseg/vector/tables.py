@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +55,7 @@ class ClassAttributes:
 
     def columns(self, codes: npt.NDArray[np.int32]) -> list[pa.Array]:
         """See Attributes."""
-        return [pa.array(codes), names_of(codes, self._meanings.name)]
+        return [_column(codes), names_of(codes, self._meanings.name)]
 
     def drawn(self, codes: Collection[int]) -> tuple[str, list[tuple[str, str]]]:
         """See Attributes."""
@@ -66,7 +66,7 @@ class ClassAttributes:
 def names_of(codes: npt.NDArray[np.int32], name: Callable[[int], str]) -> pa.Array:
     """Texts for codes, (N,)."""
     present, which = np.unique(codes, return_inverse=True)
-    return pa.array([name(int(code)) for code in present], pa.utf8()).take(pa.array(which))
+    return _texts([name(int(code)) for code in present]).take(_column(which))
 
 
 class PolygonTable:
@@ -155,8 +155,8 @@ class PolygonTable:
         codes = batch.codes[rows]
         columns = [
             *self.attributes.columns(codes),
-            pa.array(batch.areas[rows]),
-            pa.array(batch.perimeters[rows]),
+            _column(batch.areas[rows]),
+            _column(batch.perimeters[rows]),
         ]
         if self._with_confidence:
             for values in (batch.confidence_means, batch.confidence_minima):
@@ -167,3 +167,17 @@ class PolygonTable:
         buffers = [None, pa.py_buffer((offsets - offsets[0]).astype(np.int32)), pa.py_buffer(wkb)]
         columns.append(pa.Array.from_buffers(pa.binary(), len(codes), buffers))
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+
+def _column(values: npt.NDArray[Any]) -> pa.Array:
+    """Numbers as they lie in memory; pyarrow.array would import pandas to ask if they are its."""
+    content = pa.py_buffer(np.ascontiguousarray(values))
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, content])
+
+
+def _texts(texts: Sequence[str]) -> pa.Array:
+    """Likewise."""
+    encoded = [text.encode() for text in texts]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.utf8(), len(texts), buffers)
