@@ -191,6 +191,7 @@ def match_bands(
     wavelengths_um: Sequence[float | None] = (),
     told: Mapping[str, int] | None = None,
     sensor: str | None = None,
+    or_else: Sequence[Sequence[str]] = (),
 ) -> BandMatch:
     """Find a model's bands in a scene.
 
@@ -205,6 +206,8 @@ def match_bands(
         wavelengths_um: the scene's central wavelengths in micrometres.
         told: 1-based band numbers by common name, from `--bands`.
         sensor: a key of SENSORS, from `--sensor`.
+        or_else: sets of bands that the model also manages with alone; where a wanted band is
+            missing, the largest of them that the scene has is taken.
 
     Raises:
         BandError: naming what was found, what was wanted and the option that settles it.
@@ -217,18 +220,28 @@ def match_bands(
         told=told,
         sensor=sensor,
     )
-    assumed = list(remarks)
-    indexes = []
-    for name in wanted:
-        stand_in = INTERCHANGEABLE.get(name, name)
-        if name not in found and stand_in in found:
-            assumed.append(f"{stand_in} stands in for {name}")
-            indexes.append(found[stand_in])
-        elif name in found:
-            indexes.append(found[name])
-    if len(indexes) < len(wanted):
-        raise BandError(_missing(wanted, found, count))
-    return BandMatch(tuple(indexes), tuple(wanted), tuple(assumed), frozenset(found.values()))
+    for names in (wanted, *sorted(or_else, key=len, reverse=True)):
+        stands_for = {name: _standing_for(name, found) for name in names}
+        if None in stands_for.values():
+            continue
+        assumed = [
+            f"{band} stands in for {name}" for name, band in stands_for.items() if band != name
+        ]
+        if len(names) < len(wanted):
+            without = " ".join(name for name in wanted if name not in names)
+            assumed.append(f"the model manages without {without}, at a cost")
+        indexes = tuple(found[band] for band in stands_for.values() if band is not None)
+        known = frozenset(found.values())
+        return BandMatch(indexes, tuple(names), (*remarks, *assumed), known)
+    raise BandError(_missing(wanted, or_else, found, count))
+
+
+def _standing_for(name: str, found: Mapping[str, int]) -> str | None:
+    """The band of a scene that is, or stands in for, a wanted one."""
+    if name in found:
+        return name
+    stand_in = INTERCHANGEABLE.get(name)
+    return stand_in if stand_in in found else None
 
 
 def find_bands(
@@ -277,13 +290,14 @@ def band_names(
     return _named(descriptions, sensor) or _by_wavelength(wavelengths_um)
 
 
-def _missing(wanted: Sequence[str], found: Mapping[str, int], count: int) -> str:
+def _missing(
+    wanted: Sequence[str], or_else: Sequence[Sequence[str]], found: Mapping[str, int], count: int
+) -> str:
     have = " ".join(found) if found else f"{count} without names"
     lacking = ", ".join(name for name in wanted if name not in found)
-    need = (
-        f"the model needs the bands {' '.join(wanted)}, the scene has {have} (missing: {lacking})"
-    )
-    if count < len(wanted):
+    sets = ", or ".join(" ".join(names) for names in (wanted, *or_else))
+    need = f"the model needs the bands {sets}, the scene has {have} (missing: {lacking})"
+    if count < min(map(len, (wanted, *or_else))):
         return f"{need}; {count} bands are too few, choose another model with --model"
     example = ",".join(f"{name}={i + 1}" for i, name in enumerate(wanted))
     return f"{need}; say which is which, such as --bands {example}, or name the --sensor"

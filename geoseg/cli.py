@@ -148,6 +148,11 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only erro
 @offset_option
 @click.option("--nodata", type=float, help="The stored value that stands for no data.")
 @gsd_option
+@click.option(
+    "--keep-clouds",
+    is_flag=True,
+    help="Map what a product's quality bands call cloud, shadow or saturated, too.",
+)
 @click.option("--scores", is_flag=True, help="Write every class's probability.")
 @click.option("--confidence", is_flag=True, help="Write the winning class's probability.")
 @click.option("--no-polygons", is_flag=True, help="Write no polygons.")

@@ -53,6 +53,7 @@ class MapOptions(TypedDict, total=False):
     offset: float | None
     nodata: float | None
     gsd: float | None
+    keep_clouds: bool
     max_pixels: int
     scores: bool
     confidence: bool
@@ -170,6 +171,7 @@ def map_maker(options: MapOptions) -> Iterator[MapMaker]:
         options.get("offset"),
         options.get("nodata"),
         options.get("max_pixels", MAX_PIXELS),
+        options.get("keep_clouds", False),
     )
     products = Products(
         options.get("scores", False),

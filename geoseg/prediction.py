@@ -61,6 +61,7 @@ def predict(
     offset: float | None = None,
     nodata: float | None = None,
     gsd: float | None = None,
+    keep_clouds: bool = False,
     max_pixels: int = MAX_PIXELS,
     scores: bool = False,
     confidence: bool = False,
@@ -83,7 +84,8 @@ def predict(
     rioxarray's conventions gives a DataArray of class codes and writes nothing.
 
     Args:
-        scene: a raster file, or an array of (band, y, x).
+        scene: a raster file, a Sentinel-2 or Landsat folder, a STAC item, or an array of
+            (band, y, x).
         model: an installed model's name, a bundle's path, or a loaded model.
         output: the folder for the results.
         bands: 1-based band numbers by common name, or as text, "red=3,green=2".
@@ -93,6 +95,7 @@ def predict(
         nodata: the stored value that stands for no data.
         gsd: read the scene at this ground sample distance in metres; 0 reads it as it is. By
             default a scene outside the model's range is read at the range's nearest end.
+        keep_clouds: map what a product's quality bands call cloud, shadow or saturated, too.
         max_pixels: scenes with more pixels are refused.
         scores: write every class's probability, in percent.
         confidence: write the winning class's probability, in percent.
@@ -131,6 +134,7 @@ def predict(
         offset=offset,
         nodata=nodata,
         gsd=gsd,
+        keep_clouds=keep_clouds,
         max_pixels=max_pixels,
         scores=scores,
         confidence=confidence,

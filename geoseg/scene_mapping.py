@@ -153,7 +153,8 @@ def _read(
         chip = scene.read(planned.window)
         if see_chip is not None:
             see_chip(planned, chip)
-        yield _ReadChip(planned, chip, model.filled(chip) if chip.valid.any() else None)
+        seen = model.filled(chip, scene.bands) if chip.valid.any() else None
+        yield _ReadChip(planned, chip, seen)
 
 
 def _score(chips: Iterable[_ReadChip], model: Model, decide: bool) -> Iterator[ScoredChip]:

@@ -54,6 +54,7 @@ class Opening:
             units=card.units,
             stored_type=card.stored_type,
             reading=self.reading,
+            or_else=card.band_sets,
         )
         with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES), opening as opened:
             most = self.reading.max_pixels

@@ -218,6 +218,9 @@ def test_a_folder_is_mapped_with_one_word(tmp_path: Path) -> None:
         mapped = dataset.read(1)
     assert (mapped[:60] == 255).all()
     assert (mapped[60:] != 255).all()
+    kept = geoseg.predict(safe, output=tmp_path / "kept", polygons=False, keep_clouds=True)
+    with rasterio.open(kept.files["classes"]) as dataset:
+        assert (dataset.read(1) != 255).all()
 
 
 def test_what_is_no_product(tmp_path: Path) -> None:

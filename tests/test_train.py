@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from made_ground import CLASSES, grid_at, make_scene, recipe_of, write_raster, write_recipe
 from PIL import Image
 
 import geoseg
-from geoseg.errors import InputError, OutputError, TrainingError
+from geoseg.errors import BandError, InputError, OutputError, TrainingError
 from geoseg.learning import train
 from geoseg.model.bundle import load_bundle
 from geoseg.model.runtime import load_model
@@ -279,6 +280,23 @@ def test_it_learns_from_doubts_and_with_bands_missing(tmp_path: Path) -> None:
     assert done.summary["validation"]["mean_iou"] > 0.6
     assert done.bundle.card.band_sets == (("red",),)
     assert done.bundle.card.hyperparameters["missing_bands"] is True
+    scene, model = tmp_path / "images/s0.tif", done.bundle.path
+    for bands, used in ((None, ["red", "nir"]), ("red=1", ["red"])):
+        prediction = geoseg.predict(
+            scene, model=model, bands=bands, output=tmp_path / str(bands), precision="float32"
+        )
+        assert prediction.summary["bands"] == used
+        assert any("manages without nir" in each for each in prediction.summary["assumed"]) == (
+            used == ["red"]
+        )
+        with rasterio.open(prediction.files["classes"]) as mapped:
+            classes = mapped.read(1)
+        with rasterio.open(tmp_path / "labels/s0.tif") as labelled:
+            labels = labelled.read(1)
+        known = (labels > 0) & (classes != 255)
+        assert (classes == labels)[known].mean() > 0.8, used
+    with pytest.raises(BandError, match="needs the bands red nir, or red, the scene has nir"):
+        geoseg.predict(scene, model=model, bands="nir=2", output=tmp_path / "none")
     with pytest.raises(InputError, match="labels_are: probabilities"):
         train(recipe_of(tmp_path, loss="soft_cross_entropy"), output=tmp_path / "other")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
@@ -65,11 +65,23 @@ class Model:
     runtime: Runtime
     sha256: str
 
-    def filled(self, chip: Chip) -> Array:
-        """The chip's pixels, each band's mean where invalid: nothing special to the network."""
-        if chip.valid.all():
-            return chip.pixels
-        return np.where(chip.valid, chip.pixels, self.card.mean[:, None, None])
+    def filled(self, chip: Chip, bands: Sequence[str] | None = None) -> Array:
+        """The chip's pixels, each band's mean where invalid: nothing special to the network.
+
+        Args:
+            chip: what was read.
+            bands: common names of its bands, one of the card's sets; None: all of the card's.
+                Those that are missing become NaN.
+        """
+        given = self.card.bands if bands is None else tuple(bands)
+        if not self.card.band_sets or given == self.card.bands:
+            if chip.valid.all():
+                return chip.pixels
+            return np.where(chip.valid, chip.pixels, self.card.mean[:, None, None])
+        places = [self.card.bands.index(band) for band in given]
+        planes = np.full((self.card.planes, *chip.valid.shape), np.nan, np.float32)
+        planes[places] = np.where(chip.valid, chip.pixels, self.card.mean[places, None, None])
+        return planes
 
 
 def load_model(

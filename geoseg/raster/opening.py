@@ -48,6 +48,7 @@ def open_scene(
     units: Units = "reflectance",
     stored_type: str | None = None,
     reading: Reading | None = None,
+    or_else: Sequence[Sequence[str]] = (),
 ) -> Iterator[Scene]:
     """Open a scene as the bands that a model reads.
 
@@ -59,6 +60,7 @@ def open_scene(
         units: what the numbers are to mean.
         stored_type: with units "stored", the data type that the model was trained on.
         reading: what a person says about the scene.
+        or_else: sets of bands to take, the largest first, where one of `bands` is missing.
 
     Raises:
         SceneError: if it cannot be read, or its numbers cannot be brought to `units`.
@@ -71,12 +73,12 @@ def open_scene(
         )
     product = _product(scene, reading)
     if product is not None:
-        with _open_product(product, bands, units, reading) as layered:
+        with _open_product(product, bands, or_else, units, reading) as layered:
             yield layered
         return
     source = _source(scene, reading)
     try:
-        opened = _source_scene(source, bands, units, stored_type, reading)
+        opened = _source_scene(source, bands, or_else, units, stored_type, reading)
         if units == "reflectance":
             _refuse_unscaled(opened)
         yield opened
@@ -99,7 +101,11 @@ def _product(scene: SceneLike, reading: Reading) -> Product | None:
 
 @contextmanager
 def _open_product(
-    product: Product, bands: Sequence[str] | None, units: Units, reading: Reading
+    product: Product,
+    bands: Sequence[str] | None,
+    or_else: Sequence[Sequence[str]],
+    units: Units,
+    reading: Reading,
 ) -> Iterator[LayeredScene]:
     if units == "stored":
         raise SceneError(
@@ -107,7 +113,8 @@ def _open_product(
             "of its own kind"
         )
     have = product.bands
-    match = match_bands(have if bands is None else bands, count=len(have), descriptions=have)
+    wanted = have if bands is None else bands
+    match = match_bands(wanted, count=len(have), descriptions=have, or_else=or_else)
     with open_layers(
         product,
         [have[index - 1] for index in match.indexes],
@@ -134,6 +141,7 @@ def _source(scene: SceneLike, reading: Reading) -> Source:
 def _source_scene(
     source: Source,
     bands: Sequence[str] | None,
+    or_else: Sequence[Sequence[str]],
     units: Units,
     stored_type: str | None,
     reading: Reading,
@@ -143,7 +151,7 @@ def _source_scene(
         raise SceneError(
             f"{header.name} holds palette colours, not measurements; give the scene itself"
         )
-    match = _match(header, bands, reading)
+    match = _match(header, bands, or_else, reading)
     scale, offset, assumed = _scaling(header, match.indexes, units, stored_type, reading)
     nodata = [
         header.nodata[n - 1] if reading.nodata is None else reading.nodata for n in match.indexes
@@ -159,12 +167,17 @@ def _source_scene(
     )
 
 
-def _match(header: Header, bands: Sequence[str] | None, reading: Reading) -> BandMatch:
+def _match(
+    header: Header,
+    bands: Sequence[str] | None,
+    or_else: Sequence[Sequence[str]],
+    reading: Reading,
+) -> BandMatch:
     if bands is None:
         alpha = header.alpha(())
         numbers = tuple(n for n in range(1, header.count + 1) if n != alpha)
         return BandMatch(numbers, tuple(f"band {n}" for n in numbers), ())
-    return match_bands(bands, **reading.of_bands(header))
+    return match_bands(bands, **reading.of_bands(header), or_else=or_else)
 
 
 def _scaling(
