@@ -18,7 +18,8 @@ import shapely
 
 from geoseg.errors import InputError, JobError, OutputError, SceneError
 from geoseg.jobs.arrivals import Arrival, MissingAssetError
-from geoseg.raster.stack import CloudRule, stack_bands
+from geoseg.raster.cloud_rule import CloudRule
+from geoseg.raster.stack import stack_bands
 
 __all__ = ["StacArrivals"]
 

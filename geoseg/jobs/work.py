@@ -109,7 +109,7 @@ def _source(job: Job, area: Any | None) -> ArrivalSource:
     output = Path(job.output)
     if job.stac is not None:
         from geoseg.jobs.stac import StacArrivals
-        from geoseg.raster.stack import CloudRule
+        from geoseg.raster.cloud_rule import CloudRule
 
         rule = CloudRule(job.cloudy, job.cloudy_bits)
         quality = None if job.quality is None else (job.quality, rule)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from rasterio.enums import Resampling
 
 from geoseg.errors import SceneError
 from geoseg.grid import Grid, Window
 from geoseg.raster.align import onto_grid
+from geoseg.raster.cloud_rule import CloudRule
 from geoseg.raster.scene import Chip, Scene, SourceScene
 from geoseg.raster.source import RasterSource
 
@@ -48,12 +48,9 @@ class Quality:
     """A raster that says which pixels are not to be trusted."""
 
     path: Path
+    rule: CloudRule
     numbers: tuple[int, ...] = (1,)
-    """1-based numbers of its bands; one that speaks is enough."""
-    codes: tuple[int, ...] = ()
-    """Values that say so,"""
-    bits: int = 0
-    """or bits, any of which says so."""
+    """1-based numbers of the bands that it holds for; one that speaks is enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +129,9 @@ class _Mask:
         inside = window.intersect(self.grid.window)
         if inside is not None:
             stored = self._source.read(self._quality.numbers, inside)
-            objections[0, *inside.within(window)] = self._objects(stored).any(axis=0)
+            clear = self._quality.rule.clear(stored).all(axis=0)
+            objections[0, *inside.within(window)] = ~clear
         return Chip(objections, np.ones(window.shape, np.bool_), window)
-
-    def _objects(self, stored: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
-        if self._quality.codes:
-            return np.isin(stored, self._quality.codes)
-        flagged: npt.NDArray[np.bool_] = (stored.astype(np.int64) & self._quality.bits) != 0
-        return flagged
 
 
 @contextmanager

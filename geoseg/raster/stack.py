@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,27 +16,12 @@ from rasterio.windows import Window as RasterioWindow
 from geoseg.errors import OutputError, SceneError
 from geoseg.grid import Grid, Window
 from geoseg.raster.align import pixel_mapping
+from geoseg.raster.cloud_rule import CloudRule
 from geoseg.raster.source import Header, RasterSource, georeference_may_lack
 
-__all__ = ["CloudRule", "stack_bands"]
+__all__ = ["stack_bands"]
 
 STRIP_ROWS = 512
-
-
-@dataclass(frozen=True, slots=True)
-class CloudRule:
-    """What in a quality band is no clear ground."""
-
-    codes: tuple[int, ...] = ()
-    """Values, such as 3, 8, 9 and 10 of Sentinel-2's scene classification."""
-    bits: tuple[int, ...] = ()
-    """Bits from 0, any of which is enough, such as 1 to 4 of Landsat's QA_PIXEL."""
-
-    def clear(self, quality: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-        """Where the ground is seen."""
-        flags = sum(1 << bit for bit in self.bits)
-        flagged = (quality.astype(np.int64) & flags) != 0
-        return np.asarray(~(np.isin(quality, self.codes) | flagged))
 
 
 def stack_bands(

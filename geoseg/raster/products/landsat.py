@@ -17,6 +17,7 @@ from typing import Any
 
 from geoseg.bands import SENSORS, sensor_named
 from geoseg.errors import BandError, SceneError
+from geoseg.raster.cloud_rule import CloudRule
 from geoseg.raster.layered import Layer, Product, Quality
 
 __all__ = ["METADATA", "read_landsat"]
@@ -27,7 +28,7 @@ MAX_METADATA_BYTES = 1 << 20
 
 FILL = 0
 
-CLOUD_BITS = 0b11110
+PIXEL_BITS = CloudRule(bits=(1, 2, 3, 4))
 """Of QA_PIXEL: dilated cloud, cirrus, cloud, cloud shadow."""
 
 REFLECTIVE = {
@@ -126,12 +127,12 @@ def _quality(
     if pixel is None:
         assumed.append("no QA_PIXEL in the product: clouds are not masked")
     else:
-        quality.append(Quality(pixel, bits=CLOUD_BITS))
+        quality.append(Quality(pixel, PIXEL_BITS))
     saturation = _file(folder, contents.get("FILE_NAME_QUALITY_L1_RADIOMETRIC_SATURATION"))
     if saturation is not None:
         own = enumerate(SENSORS[sensor].values())
-        bits = sum(1 << bit for bit, band in own if band in REFLECTIVE[sensor])
-        quality.append(Quality(saturation, bits=bits))
+        bits = tuple(bit for bit, band in own if band in REFLECTIVE[sensor])
+        quality.append(Quality(saturation, CloudRule(bits=bits)))
     return tuple(quality)
 
 

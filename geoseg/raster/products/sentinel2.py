@@ -12,6 +12,7 @@ from pathlib import Path
 
 from geoseg.bands import SENSORS
 from geoseg.errors import SceneError
+from geoseg.raster.cloud_rule import CloudRule
 from geoseg.raster.layered import Layer, Product, Quality
 
 __all__ = ["METADATA", "read_safe"]
@@ -30,7 +31,7 @@ OFFSETS_SINCE = "04.00"
 
 NO_DATA, SATURATED = 0, 65535
 
-UNTRUSTED_SCENE_CLASSES = (1, 3, 8, 9, 10)
+SCENE_CLASSES = CloudRule(codes=(1, 3, 8, 9, 10))
 """Of the scene classification: saturated or defective, cloud shadow, cloud of medium and high
 probability, thin cirrus. Dark areas, water, snow and what is not classified are ground."""
 
@@ -118,7 +119,7 @@ def _scene_classes(granule: Path, assumed: list[str]) -> tuple[Quality, ...]:
     if not found:
         assumed.append("no scene classification (SCL) in the product: clouds are not masked")
         return ()
-    return (Quality(found[0], codes=UNTRUSTED_SCENE_CLASSES),)
+    return (Quality(found[0], SCENE_CLASSES),)
 
 
 def _cloud_mask(granule: Path, assumed: list[str]) -> tuple[Quality, ...]:
@@ -126,4 +127,4 @@ def _cloud_mask(granule: Path, assumed: list[str]) -> tuple[Quality, ...]:
     if not found:
         assumed.append("no raster cloud mask (MSK_CLASSI) in the product: clouds are not masked")
         return ()
-    return (Quality(found[0], CLASSIFICATION_CLOUDS, codes=(1,)),)
+    return (Quality(found[0], CloudRule(codes=(1,)), CLASSIFICATION_CLOUDS),)

@@ -18,8 +18,8 @@ from urllib.parse import unquote, urlsplit
 from geoseg.bands import band_names, sensor_named
 from geoseg.errors import BandError, SceneError
 from geoseg.raster.layered import Layer, Level, Product, Quality
-from geoseg.raster.products.landsat import CLOUD_BITS
-from geoseg.raster.products.sentinel2 import UNTRUSTED_SCENE_CLASSES
+from geoseg.raster.products.landsat import PIXEL_BITS
+from geoseg.raster.products.sentinel2 import SCENE_CLASSES
 
 __all__ = ["read_item"]
 
@@ -149,9 +149,9 @@ def _quality(path: Path, assets: Mapping[str, Any]) -> tuple[Quality, ...]:
     told = {key.lower(): _local(path, asset) for key, asset in assets.items()}
     quality = []
     if (classes := told.get("scl") or told.get("scl_20m")) is not None:
-        quality.append(Quality(classes, codes=UNTRUSTED_SCENE_CLASSES))
+        quality.append(Quality(classes, SCENE_CLASSES))
     if (pixel := told.get("qa_pixel")) is not None:
-        quality.append(Quality(pixel, bits=CLOUD_BITS))
+        quality.append(Quality(pixel, PIXEL_BITS))
     return tuple(quality)
 
 
