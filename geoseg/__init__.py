@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from geoseg.legend import Legend, LegendClass
     from geoseg.model.bundle import Bundle, list_models, load_bundle, save_bundle
     from geoseg.model.card import Card, make_card
-    from geoseg.model.runtime import Model, load_model
+    from geoseg.model.loading import Model, load_model
     from geoseg.prediction import Prediction, predict, predict_scenes
     from geoseg.raster.opening import open_scene
     from geoseg.raster.scene import Chip, Scene
@@ -76,7 +76,7 @@ _HOMES = {
     "geoseg.legend": ("Legend", "LegendClass"),
     "geoseg.model.bundle": ("Bundle", "list_models", "load_bundle", "save_bundle"),
     "geoseg.model.card": ("Card", "make_card"),
-    "geoseg.model.runtime": ("Model", "load_model"),
+    "geoseg.model.loading": ("Model", "load_model"),
     "geoseg.prediction": ("Prediction", "predict", "predict_scenes"),
     "geoseg.raster.opening": ("open_scene",),
     "geoseg.raster.scene": ("Chip", "Scene"),

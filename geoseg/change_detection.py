@@ -25,7 +25,8 @@ from geoseg.comparisons import ClassComparison, Comparison, PairComparison, Valu
 from geoseg.errors import InputError
 from geoseg.grid import Grid, Window
 from geoseg.model.bundle import DEFAULT_MODEL
-from geoseg.model.runtime import Model, RuntimeName, load_model
+from geoseg.model.loading import Model, load_model
+from geoseg.model.runtime import RuntimeName
 from geoseg.outputs import Staging, staged
 from geoseg.prediction import GDAL_CACHE_BYTES, Progress
 from geoseg.raster.scene import Reading

@@ -17,7 +17,8 @@ from typing import Any
 
 from geoseg.errors import InputError, ModelError
 from geoseg.model.card import Card
-from geoseg.model.runtime import Model, Precision, RuntimeName, load_model
+from geoseg.model.loading import Model, load_model
+from geoseg.model.runtime import Precision, RuntimeName
 from geoseg.raster.chips import PlannedChip
 from geoseg.raster.scene import Scene
 from geoseg.raster.stitch import Strip

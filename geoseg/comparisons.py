@@ -19,7 +19,7 @@ from geoseg.bitemporal.spectral import compare_values
 from geoseg.bitemporal.stacked import StackedPair
 from geoseg.bitemporal.trained import PLANES, find_kinds
 from geoseg.grid import Grid, Window
-from geoseg.model.runtime import Model
+from geoseg.model.loading import Model
 from geoseg.prediction import Progress, at_gsd, fitting_grid, predict_strips
 from geoseg.raster.chips import PlannedChip
 from geoseg.raster.scene import Chip, Reading, Scene, Units

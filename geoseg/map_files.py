@@ -12,7 +12,7 @@ from typing import Any, Self
 from geoseg.accuracy.area import AreaCount
 from geoseg.errors import SceneError
 from geoseg.legend import Meanings
-from geoseg.model.runtime import Model
+from geoseg.model.loading import Model
 from geoseg.outputs import Staging
 from geoseg.raster.chips import PlannedChip
 from geoseg.raster.classes import ClassRaster

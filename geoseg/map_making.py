@@ -15,7 +15,8 @@ from geoseg.cluster import Cluster, ModelSource, Order
 from geoseg.errors import InputError, SceneError
 from geoseg.map_files import MapFiles, Products, provenance
 from geoseg.model.bundle import DEFAULT_MODEL
-from geoseg.model.runtime import Model, Precision, RuntimeName, load_model
+from geoseg.model.loading import Model, load_model
+from geoseg.model.runtime import Precision, RuntimeName
 from geoseg.outputs import staged
 from geoseg.raster.scene import Reading, Scene
 from geoseg.raster.source import MAX_PIXELS

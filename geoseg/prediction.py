@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Unpack, overload
 from geoseg.cluster import Cluster
 from geoseg.map_making import MapMaker, MapOptions, Prediction, Progress, map_maker
 from geoseg.model.bundle import DEFAULT_MODEL
-from geoseg.model.runtime import Model, Precision, RuntimeName
+from geoseg.model.loading import Model
+from geoseg.model.runtime import Precision, RuntimeName
 from geoseg.raster.source import MAX_PIXELS
 from geoseg.raster.stitch import Join
 from geoseg.scene_mapping import Tiling, predict_strips

@@ -12,7 +12,8 @@ from typing import TypeAlias
 from geoseg.background import ahead
 from geoseg.errors import InputError, SceneError
 from geoseg.model.card import Card
-from geoseg.model.runtime import Array, Model
+from geoseg.model.loading import Model
+from geoseg.model.runtime import Array
 from geoseg.raster.chips import ChipPlan, PlannedChip
 from geoseg.raster.scene import Chip, Scene
 from geoseg.raster.stitch import Join, ScoredChip, Strip, rows_read, stitch

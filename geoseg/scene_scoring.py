@@ -22,7 +22,7 @@ from geoseg.grid import Grid
 from geoseg.labels import LabelledScene, Labels, open_labels
 from geoseg.legend import NODATA, Legend
 from geoseg.model.card import Card
-from geoseg.model.runtime import Model
+from geoseg.model.loading import Model
 from geoseg.prediction import GDAL_CACHE_BYTES, Progress, fitting_grid, predict_strips
 from geoseg.raster.align import onto_grid
 from geoseg.raster.opening import open_scene

@@ -14,7 +14,8 @@ from rasterio.crs import CRS
 
 from geoseg.legend import Legend, LegendClass
 from geoseg.model.card import Card, make_card
-from geoseg.model.runtime import Array, Model, Runtime
+from geoseg.model.loading import Model
+from geoseg.model.runtime import Array, Runtime
 
 UTM = CRS.from_epsg(32633)
 NORTH_UP = Affine(10, 0, 500_000, 0, -10, 5_000_000)

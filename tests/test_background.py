@@ -20,7 +20,8 @@ import geoseg.map_files
 import geoseg.map_making
 from geoseg.background import ahead
 from geoseg.errors import OutputError, SceneError
-from geoseg.model.runtime import Array, Model
+from geoseg.model.loading import Model
+from geoseg.model.runtime import Array
 from geoseg.raster.scene import SourceScene
 
 Write = Callable[..., Path]
@@ -135,7 +136,7 @@ SLOW = """
     from conftest import OneHotRuntime, stored_card
     import geoseg.map_making
     from geoseg.cli import main
-    from geoseg.model.runtime import Model
+    from geoseg.model.loading import Model
 
     class Slow(OneHotRuntime):
         def scores(self, chips):

@@ -18,7 +18,7 @@ from conftest import grey_legend
 from geoseg.errors import InputError, ModelError, OutputError
 from geoseg.model.bundle import list_models, load_bundle, save_bundle
 from geoseg.model.card import Card, make_card
-from geoseg.model.runtime import load_model
+from geoseg.model.loading import load_model
 from geoseg.nets.unet import UNet
 from geoseg.nets.zoo import build_model
 

@@ -26,7 +26,7 @@ from scipy import ndimage
 import geoseg
 from geoseg.bitemporal import spectral
 from geoseg.errors import BandError, InputError, SceneError
-from geoseg.model.runtime import Model
+from geoseg.model.loading import Model
 
 Write = Callable[..., Path]
 

@@ -24,7 +24,8 @@ from geoseg.bitemporal.change_legend import ChangeLegend
 from geoseg.errors import InputError
 from geoseg.legend import Legend, LegendClass
 from geoseg.model.card import make_card
-from geoseg.model.runtime import Array, Model
+from geoseg.model.loading import Model
+from geoseg.model.runtime import Array
 
 Write = Callable[..., Path]
 

@@ -40,7 +40,8 @@ from geoseg.labels import LabelledScene
 from geoseg.legend import Legend, LegendClass
 from geoseg.model.bundle import save_bundle
 from geoseg.model.card import make_card
-from geoseg.model.runtime import Array, Model
+from geoseg.model.loading import Model
+from geoseg.model.runtime import Array
 from geoseg.nets.unet import UNet
 from geoseg.raster.worst_chips import ChipRanking
 from geoseg.scene_scoring import Scoring

@@ -16,8 +16,8 @@ import geoseg
 from geoseg.grid import Window
 from geoseg.model.bundle import load_bundle, save_bundle
 from geoseg.model.card import make_card
+from geoseg.model.loading import Model, load_model
 from geoseg.model.network import scoring_network
-from geoseg.model.runtime import Model, load_model
 from geoseg.nets.unet import UNet
 from geoseg.prediction import Tiling, predict_strips
 from geoseg.raster.chips import ChipPlan, PlannedChip

@@ -24,7 +24,7 @@ from scipy import ndimage
 
 import geoseg
 from geoseg.errors import BandError, InputError, SceneError
-from geoseg.model.runtime import Model
+from geoseg.model.loading import Model
 
 Write = Callable[..., Path]
 SAMPLE = Path(__file__).parents[1] / "docs/sample/raleigh_landsat7_2000-03-31.tif"

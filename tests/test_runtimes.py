@@ -14,7 +14,8 @@ from geoseg.errors import InputError
 from geoseg.map_making import memory_bytes
 from geoseg.model.bundle import load_bundle, save_bundle
 from geoseg.model.card import make_card
-from geoseg.model.runtime import Array, Model, Runtime, load_model
+from geoseg.model.loading import Model, load_model
+from geoseg.model.runtime import Array, Runtime
 from geoseg.model.torch_runtime import TorchRuntime
 from geoseg.nets.unet import UNet
 from geoseg.raster.decision import decide

@@ -25,7 +25,7 @@ import geoseg
 from geoseg.errors import BandError, InputError, OutputError, TrainingError
 from geoseg.learning import train
 from geoseg.model.bundle import load_bundle
-from geoseg.model.runtime import load_model
+from geoseg.model.loading import load_model
 from geoseg.training.callbacks import Progress
 from geoseg.training.task import _averaging, count_classes
 

@@ -1,32 +1,17 @@
-"""A model running: chips in, scores or decisions out, behind one small protocol."""
+"""What computes a network: chips in, scores or decisions out."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from geoseg.errors import InputError, ModelError
-from geoseg.model.bundle import DEFAULT_MODEL, GRAPH, GRAPH_WEIGHTS, Bundle, load_bundle
-from geoseg.model.card import Card
 from geoseg.raster.decision import Decision, decide
-from geoseg.raster.scene import Chip
 
-__all__ = [
-    "Array",
-    "Model",
-    "Precision",
-    "Runtime",
-    "RuntimeName",
-    "available_cores",
-    "load_model",
-]
+__all__ = ["Array", "Precision", "Runtime", "RuntimeName", "available_cores"]
 
 RuntimeName: TypeAlias = Literal["auto", "openvino", "torch"]
 Precision: TypeAlias = Literal["auto", "float32", "bf16"]
@@ -57,90 +42,8 @@ class Runtime(Protocol):
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A card and something that computes it."""
-
-    card: Card
-    runtime: Runtime
-    sha256: str
-
-    def filled(self, chip: Chip, bands: Sequence[str] | None = None) -> Array:
-        """The chip's pixels, each band's mean where invalid: nothing special to the network.
-
-        Args:
-            chip: what was read.
-            bands: common names of its bands, one of the card's sets; None: all of the card's.
-                Those that are missing become NaN.
-        """
-        given = self.card.bands if bands is None else tuple(bands)
-        if not self.card.band_sets or given == self.card.bands:
-            if chip.valid.all():
-                return chip.pixels
-            return np.where(chip.valid, chip.pixels, self.card.mean[:, None, None])
-        places = [self.card.bands.index(band) for band in given]
-        planes = np.full((self.card.planes, *chip.valid.shape), np.nan, np.float32)
-        planes[places] = np.where(chip.valid, chip.pixels, self.card.mean[places, None, None])
-        return planes
-
-
-def load_model(
-    model: str | Path = DEFAULT_MODEL,
-    *,
-    runtime: RuntimeName = "auto",
-    device: str = "auto",
-    precision: Precision = "auto",
-) -> Model:
-    """Load a bundle and make it run.
-
-    Args:
-        model: the path of a bundle, or the name of an installed model.
-        runtime: "openvino" runs the exported graph on the CPU; "torch" rebuilds the network;
-            "auto" takes torch for a GPU, else the graph when the bundle has one.
-        device: "cpu", "cuda" or "cuda:1"; "auto" takes a GPU when there is one, but for openvino.
-        precision: "float32" or "bf16"; "auto" takes bf16 where the machine is built for it and
-            the card allows it, but for torch on a CPU, which is the reference.
-
-    Raises:
-        ModelError: if the bundle is missing, damaged, or has no graph for "openvino".
-        InputError: if the machine has no such device, or cannot compute so.
-    """
-    bundle = load_bundle(model)
-    if runtime not in ("auto", "openvino", "torch"):
-        raise InputError(f"no runtime is called {runtime!r}; there are auto, openvino and torch")
-    if precision not in ("auto", "float32", "bf16"):
-        raise InputError(f"no precision is called {precision!r}; there are auto, float32 and bf16")
-    chosen = _runtime(bundle, runtime, device, precision)
-    return Model(bundle.card, chosen, bundle.sha256)
-
-
 def available_cores() -> int:
     """Those that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _runtime(bundle: Bundle, runtime: RuntimeName, device: str, precision: Precision) -> Runtime:
-    has_graph = GRAPH in bundle.parts and GRAPH_WEIGHTS in bundle.parts
-    if runtime == "openvino" and not has_graph:
-        raise ModelError(f"{bundle.path} holds no graph; choose --runtime torch")
-    on_gpu = device.startswith("cuda") or (device == "auto" and runtime != "openvino" and _gpu())
-    if runtime == "openvino" or (runtime == "auto" and has_graph and not on_gpu):
-        if device not in ("auto", "cpu"):
-            raise InputError(f"openvino runs on the cpu, not on {device}; choose --runtime torch")
-        from geoseg.model.openvino_runtime import OpenVINORuntime
-
-        return OpenVINORuntime(bundle, precision)
-    from geoseg.model.torch_runtime import TorchRuntime
-
-    return TorchRuntime(bundle, "cuda" if device == "auto" and on_gpu else device, precision)
-
-
-def _gpu() -> bool:
-    """Whether torch can use a GPU; torch, which takes seconds, is asked where one is in sight."""
-    if not (Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi")):
-        return False
-    import torch
-
-    return torch.cuda.is_available()

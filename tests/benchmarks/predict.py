@@ -22,7 +22,7 @@ import rasterio
 from prediction_inputs import CHIP_PX, HALO_PX, make_scene, trained_model
 
 import geoseg
-from geoseg.model.runtime import load_model
+from geoseg.model.loading import load_model
 from geoseg.raster.chips import ChipPlan
 from geoseg.raster.geotiff import MapWriter
 from geoseg.raster.opening import open_scene
