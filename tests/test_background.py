@@ -131,7 +131,8 @@ def test_an_error_in_any_stage_ends_the_run_and_leaves_nothing(
 
 
 SLOW = """
-    import sys, time
+    import signal, sys, time
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started us may ignore it
     sys.path.insert(0, {tests!r})
     from conftest import OneHotRuntime, stored_card
     import geoseg.map_making
