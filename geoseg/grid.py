@@ -24,8 +24,8 @@ __all__ = ["Grid", "Window", "between_crs"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-ROWS_AT_ONCE = 32
-"""Of a mask that is summed, so that a wide one takes little memory."""
+MOST_OF_ONE_THREAD = 1 << 17
+"""Products of numbers in a matrix product that numpy's BLAS does in the thread that asks for it."""
 
 NODE_SPACING_M = 5_000.0
 """Cell areas are computed this far apart and interpolated: relative error below 1e-7."""
@@ -285,13 +285,16 @@ class Grid:
         nodes = self.cell_area_m2_at(*np.meshgrid(rows, cols, indexing="ij"))
         if nodes is None or not np.isfinite(nodes).all():
             return None
-        down, across = _weights(len(rows), row_at, row_part), _weights(len(cols), col_at, col_part)
-        across = across.astype(np.float32)  # sums of a row's weights: at most 1e-7 off
-        parts = -(-window.height // ROWS_AT_ONCE)
+        down = _weights(len(rows), row_at, row_part)
+        # sums of a row's weights in single precision: at most 1e-7 off
+        across = _weights(len(cols), col_at, col_part).astype(np.float32)
+        cells = [(j, slice(*np.searchsorted(col_at, (j, j + 1)))) for j in np.unique(col_at)]
         sums = []
         for mask in masks:
-            lines = [part.astype(np.float32) @ across for part in np.array_split(mask, parts)]
-            sums.append(float(((down.T @ np.concatenate(lines)) * nodes).sum()))
+            lines = np.zeros((window.height, len(cols)))
+            for j, part in cells:  # a pixel has two nodes along its row
+                lines[:, j : j + 2] += _products(mask[:, part], across[part, j : j + 2])
+            sums.append(float(((down.T @ lines) * nodes).sum()))
         return sums
 
     def cell_area_m2_at(
@@ -360,6 +363,16 @@ def _weights(
     weights[places, at] = 1 - part
     weights[places, at + 1] += part
     return weights
+
+
+def _products(
+    mask: npt.NDArray[np.bool_], weights: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Mask @ weights, in pieces that BLAS does not hand to threads, which would wait for cores."""
+    parts = -(-mask.size * weights.shape[1] // MOST_OF_ONE_THREAD)
+    return np.concatenate(
+        [part.astype(np.float32) @ weights for part in np.array_split(mask, parts)]
+    )
 
 
 @dataclass(frozen=True, slots=True)
