@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -107,8 +108,10 @@ def main() -> None:
     given, options = parser.parse_known_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     paths = given.folder / "before.tif", given.folder / "after.tif"
-    if not given.keep:
-        paths = make_scenes(given.folder, given.side)
+    if not given.keep:  # in a process apart: the peak of one that is begun counts its parent's
+        making = multiprocessing.Process(target=make_scenes, args=(given.folder, given.side))
+        making.start()
+        making.join()
     command = [sys.executable, "-m", "geoseg.cli", "change", *map(str, paths), "--method",
                given.method, "-o", str(given.folder / "out"), "--overwrite", "--quiet",
                *options]  # fmt: skip
