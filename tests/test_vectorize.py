@@ -208,7 +208,7 @@ def test_options_that_make_no_sense(
 def test_what_exists_stays(classes: Path, tmp_path: Path) -> None:
     target = tmp_path / "kept.shp"
     (tmp_path / "kept.dbf").write_text("mine")
-    with pytest.raises(InputError, match="already; write elsewhere"):
+    with pytest.raises(InputError, match="exists already; choose another"):
         geoseg.vectorize(classes, target)
     assert (tmp_path / "kept.dbf").read_text() == "mine"
     assert not target.exists()
@@ -278,7 +278,7 @@ def test_postgis(classes: Path, tmp_path: Path, database: str) -> None:
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("DROP TABLE IF EXISTS geoseg_test")
         made = geoseg.vectorize(classes, address)
-        with pytest.raises(InputError, match="already; write elsewhere"):
+        with pytest.raises(InputError, match="exists already; choose another"):
             geoseg.vectorize(classes, address)
         torn = tmp_path / "torn.tif"
         torn.write_bytes(classes.read_bytes()[:-3000])
