@@ -39,10 +39,11 @@ if TYPE_CHECKING:
     from geoseg.jobs.status import job_status
     from geoseg.learning import Training, train
     from geoseg.legend import Legend, LegendClass
+    from geoseg.map_making import Prediction
     from geoseg.model.bundle import Bundle, list_models, load_bundle, save_bundle
     from geoseg.model.card import Card, make_card
     from geoseg.model.loading import Model, load_model
-    from geoseg.prediction import Prediction, predict, predict_scenes
+    from geoseg.prediction import predict, predict_scenes
     from geoseg.raster.opening import open_scene
     from geoseg.raster.scene import Chip, Scene
     from geoseg.recipe import Recipe, read_recipe
@@ -77,7 +78,8 @@ _HOMES = {
     "geoseg.model.bundle": ("Bundle", "list_models", "load_bundle", "save_bundle"),
     "geoseg.model.card": ("Card", "make_card"),
     "geoseg.model.loading": ("Model", "load_model"),
-    "geoseg.prediction": ("Prediction", "predict", "predict_scenes"),
+    "geoseg.map_making": ("Prediction",),
+    "geoseg.prediction": ("predict", "predict_scenes"),
     "geoseg.raster.opening": ("open_scene",),
     "geoseg.raster.scene": ("Chip", "Scene"),
     "geoseg.recipe": ("Recipe", "read_recipe"),

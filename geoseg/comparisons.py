@@ -19,11 +19,13 @@ from geoseg.bitemporal.spectral import compare_values
 from geoseg.bitemporal.stacked import StackedPair
 from geoseg.bitemporal.trained import PLANES, find_kinds
 from geoseg.grid import Grid, Window
+from geoseg.map_making import Progress
 from geoseg.model.loading import Model
-from geoseg.prediction import Progress, at_gsd, fitting_grid, predict_strips
 from geoseg.raster.chips import PlannedChip
 from geoseg.raster.scene import Chip, Reading, Scene, Units
 from geoseg.raster.stitch import Strip
+from geoseg.scene_mapping import predict_strips
+from geoseg.scene_opening import at_gsd, fitting_grid
 from geoseg.stopwatch import Stopwatch
 
 __all__ = ["ClassComparison", "Comparison", "PairComparison", "ValueComparison"]

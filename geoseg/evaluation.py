@@ -11,11 +11,11 @@ from geoseg.accuracy.score_page import to_html
 from geoseg.accuracy.score_report import to_csv, to_json
 from geoseg.errors import GeosegError, InputError
 from geoseg.labels import LabelledScene, Paths, find_files, pair_up
+from geoseg.map_making import Progress
 from geoseg.model.card import Card
 from geoseg.model.loading import Model, load_model
 from geoseg.model.runtime import RuntimeName
 from geoseg.outputs import staged
-from geoseg.prediction import Progress
 from geoseg.raster.scene import Reading
 from geoseg.raster.source import MAX_PIXELS
 from geoseg.raster.worst_chips import MOST_CHIPS

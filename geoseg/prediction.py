@@ -16,25 +16,11 @@ from geoseg.model.loading import Model
 from geoseg.model.runtime import Precision, RuntimeName
 from geoseg.raster.source import MAX_PIXELS
 from geoseg.raster.stitch import Join
-from geoseg.scene_mapping import Tiling, predict_strips
-from geoseg.scene_opening import GDAL_CACHE_BYTES, at_gsd, fitting_grid
 
 if TYPE_CHECKING:
     import xarray
 
-__all__ = [
-    "GDAL_CACHE_BYTES",
-    "MapOptions",
-    "PredictOptions",
-    "Prediction",
-    "Progress",
-    "Tiling",
-    "at_gsd",
-    "fitting_grid",
-    "predict",
-    "predict_scenes",
-    "predict_strips",
-]
+__all__ = ["PredictOptions", "predict", "predict_scenes"]
 
 
 class PredictOptions(MapOptions, total=False):

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from geoseg.accuracy.score import Score
     from geoseg.change_detection import Change
     from geoseg.jobs.status import JobStatus, SceneState
+    from geoseg.map_making import Prediction
     from geoseg.model.bundle import Bundle
     from geoseg.model.card import Card
-    from geoseg.prediction import Prediction
     from geoseg.raster.layered import Product
     from geoseg.raster.source import Header
     from geoseg.training.callbacks import Progress

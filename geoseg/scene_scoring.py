@@ -21,14 +21,16 @@ from geoseg.errors import InputError, SceneError
 from geoseg.grid import Grid
 from geoseg.labels import LabelledScene, Labels, open_labels
 from geoseg.legend import NODATA, Legend
+from geoseg.map_making import Progress
 from geoseg.model.card import Card
 from geoseg.model.loading import Model
-from geoseg.prediction import GDAL_CACHE_BYTES, Progress, fitting_grid, predict_strips
 from geoseg.raster.align import onto_grid
 from geoseg.raster.opening import open_scene
 from geoseg.raster.scene import Reading, Scene
 from geoseg.raster.stitch import Strip
 from geoseg.raster.worst_chips import ChipRanking
+from geoseg.scene_mapping import predict_strips
+from geoseg.scene_opening import GDAL_CACHE_BYTES, fitting_grid
 
 __all__ = ["Scoring", "score_scene"]
 

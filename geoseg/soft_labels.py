@@ -18,6 +18,8 @@ from geoseg.raster.scene import Scene
 
 __all__ = ["SoftLabels", "open_soft_labels"]
 
+STRIP_ROWS = 256
+
 Shares: TypeAlias = npt.NDArray[np.uint8]
 """(K, H, W), in 1/255; 0 for every class where unlabelled."""
 
@@ -71,14 +73,6 @@ def open_soft_labels(path: Path, grid: Grid, classes: int, scene: str) -> Iterat
                 f"for each of the {classes} classes"
             )
         labels = SoftLabels(opened, grid)
-        if not labels.read(_middle(grid)).any() and not _any(labels, grid):
+        if not any(labels.read(strip).any() for strip in grid.window.row_strips(STRIP_ROWS)):
             raise SceneError(f"the labels {opened.name} do not overlap {scene}, or hold nothing")
         yield labels
-
-
-def _middle(grid: Grid) -> Window:
-    return Window(grid.height // 2, grid.width // 2, 1, 1)
-
-
-def _any(labels: SoftLabels, grid: Grid) -> bool:
-    return any(labels.read(strip).any() for strip in grid.window.row_strips(256))

@@ -19,11 +19,11 @@ from geoseg.model.card import make_card
 from geoseg.model.loading import Model, load_model
 from geoseg.model.network import scoring_network
 from geoseg.nets.unet import UNet
-from geoseg.prediction import Tiling, predict_strips
 from geoseg.raster.chips import ChipPlan, PlannedChip
 from geoseg.raster.opening import open_scene
 from geoseg.raster.scene import Chip
 from geoseg.raster.stitch import ScoredChip, stitch
+from geoseg.scene_mapping import Tiling, predict_strips
 
 Write = Callable[..., Path]
 
