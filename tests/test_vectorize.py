@@ -208,7 +208,7 @@ def test_options_that_make_no_sense(
 def test_what_exists_stays(classes: Path, tmp_path: Path) -> None:
     target = tmp_path / "kept.shp"
     (tmp_path / "kept.dbf").write_text("mine")
-    with pytest.raises(InputError, match="exists already; choose another"):
+    with pytest.raises(InputError, match="exists already; write elsewhere with -o"):
         geoseg.vectorize(classes, target)
     assert (tmp_path / "kept.dbf").read_text() == "mine"
     assert not target.exists()
