@@ -129,7 +129,8 @@ class ChangeFiles:
         with watch.stage("write"):
             self._raster.close()
             with_names = (1,) if self._legend.kinds else (1, 2)
-            write_category_names(self._paths["change"], self._legend.legend, with_names)
+            names = {each.code: each.name for each in self._legend.legend}
+            write_category_names(self._paths["change"], names, with_names)
             self._paths["style"].write_text(self._style(), encoding="utf-8")
             write_matrix(self._paths["matrix"], self.counts, self._legend)
         return polygons

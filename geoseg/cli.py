@@ -129,6 +129,12 @@ scale_option = click.option(
     "--scale", type=float, help="Reflectance = stored value x SCALE + OFFSET."
 )
 offset_option = click.option("--offset", type=float, help="See --scale.")
+level_option = click.option(
+    "--level",
+    type=click.Choice(["toa", "surface"]),
+    help="Of the reflectance: at the top of the atmosphere or at the surface. Default: as the "
+    "scene says.",
+)
 max_pixels_option = click.option("--max-pixels", type=int, help="Refuse scenes with more pixels.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
@@ -147,11 +153,19 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only erro
 @scale_option
 @offset_option
 @click.option("--nodata", type=float, help="The stored value that stands for no data.")
+@level_option
 @gsd_option
 @click.option(
     "--keep-clouds",
     is_flag=True,
     help="Map what a product's quality bands call cloud, shadow or saturated, too.",
+)
+@click.option(
+    "--min-confidence",
+    type=float,
+    default=0.0,
+    metavar="P",
+    help="Call pixels uncertain (254) whose class is less probable, 0 to 1.",
 )
 @click.option("--scores", is_flag=True, help="Write every class's probability.")
 @click.option("--confidence", is_flag=True, help="Write the winning class's probability.")
@@ -620,6 +634,7 @@ class _SeveralValues(click.Command):
 @scale_option
 @offset_option
 @click.option("--nodata", type=float, help="The stored value of scenes that stands for no data.")
+@level_option
 @gsd_option
 @runtime_option
 @max_pixels_option

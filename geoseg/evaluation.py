@@ -16,6 +16,7 @@ from geoseg.model.card import Card
 from geoseg.model.loading import Model, load_model
 from geoseg.model.runtime import RuntimeName
 from geoseg.outputs import staged
+from geoseg.raster.level import Level
 from geoseg.raster.scene import Reading
 from geoseg.raster.source import MAX_PIXELS
 from geoseg.raster.worst_chips import MOST_CHIPS
@@ -46,6 +47,7 @@ def evaluate(
     scale: float | None = None,
     offset: float | None = None,
     nodata: float | None = None,
+    level: Level | None = None,
     gsd: float | None = None,
     max_pixels: int = MAX_PIXELS,
     label_field: str = "class",
@@ -69,11 +71,13 @@ def evaluate(
         scenes_after: for a model of two dates: the later scene of each, in a file of the same
             stem; labels tell what changed.
         output: the folder for the results.
-        bands: see `predict`, as for `sensor`, `scale`, `offset`, `nodata`, `gsd`, `max_pixels`.
+        bands: see `predict`, as for `sensor`, `scale`, `offset`, `nodata`, `level`, `gsd` and
+            `max_pixels`.
         sensor: whose own band names or customary band order the scenes use.
         scale: value in the model's units = stored value * scale + offset.
         offset: see scale.
         nodata: the stored value that stands for no data in the scenes.
+        level: of the scenes' reflectance, "toa" or "surface".
         gsd: read the scenes at this ground sample distance in metres; 0 reads them as they are.
         max_pixels: scenes with more pixels are refused.
         label_field: the field of a vector file that holds class names or codes.
@@ -97,7 +101,7 @@ def evaluate(
     later = None if scenes_after is None else find_files(scenes_after, "later scenes")
     pairs = pair_up(find_files(scenes, "scenes"), find_files(labels, "labels"), later)
     how = Scoring(
-        Reading(bands, sensor, scale, offset, nodata, max_pixels),
+        Reading(bands, sensor, scale, offset, nodata, max_pixels, level),
         gsd,
         label_field,
         tuple(unlabelled),

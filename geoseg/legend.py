@@ -9,7 +9,17 @@ from dataclasses import dataclass
 
 from geoseg.errors import InputError, LegendError
 
-__all__ = ["NODATA", "NO_CLASS", "UNCERTAIN", "Legend", "LegendClass", "Meanings"]
+__all__ = [
+    "NODATA",
+    "NO_CLASS",
+    "UNCERTAIN",
+    "UNCERTAIN_COLOUR",
+    "UNCERTAIN_NAME",
+    "Legend",
+    "LegendClass",
+    "Meanings",
+    "rgb_of",
+]
 
 NODATA = 255
 """The code of pixels without data in every class raster."""
@@ -19,6 +29,8 @@ NO_CLASS = -(2**31)
 
 UNCERTAIN = 254
 """The code kept for pixels that a model declines to name."""
+
+UNCERTAIN_NAME, UNCERTAIN_COLOUR = "uncertain", "#808080"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +59,13 @@ class LegendClass:
     @property
     def rgb(self) -> tuple[int, int, int]:
         """Red, green and blue, 0 to 255."""
-        red, green, blue = bytes.fromhex(self.colour[1:])
-        return red, green, blue
+        return rgb_of(self.colour)
+
+
+def rgb_of(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue of '#rrggbb', 0 to 255."""
+    red, green, blue = bytes.fromhex(colour[1:])
+    return red, green, blue
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +129,10 @@ class Meanings:
 
     @classmethod
     def of(cls, legend: Legend) -> Meanings:
-        """What a legend says."""
+        """What a legend says, and what pixels without one of its classes are called."""
         return cls(
-            {each.code: each.name for each in legend}, {each.code: each.colour for each in legend}
+            {each.code: each.name for each in legend} | {UNCERTAIN: UNCERTAIN_NAME},
+            {each.code: each.colour for each in legend} | {UNCERTAIN: UNCERTAIN_COLOUR},
         )
 
     def name(self, code: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from geoseg.accuracy.area import AreaCount
 from geoseg.errors import SceneError
-from geoseg.legend import Meanings
+from geoseg.legend import UNCERTAIN, UNCERTAIN_NAME, Legend, Meanings
 from geoseg.model.loading import Model
 from geoseg.outputs import Staging
 from geoseg.raster.chips import PlannedChip
@@ -60,6 +60,7 @@ class MapFiles:
         model: what maps it.
         tiling: how it is cut into chips, with nothing left open.
         products: which files are wanted.
+        least_percent: pixels with less confidence are called uncertain.
     """
 
     def __init__(
@@ -70,14 +71,17 @@ class MapFiles:
         model: Model,
         tiling: Tiling,
         products: Products,
+        least_percent: int = 0,
     ) -> None:
+        self._least_percent = least_percent
         self._stem, self._scene, self._model, self._tiling = stem, scene, model, tiling
         self._names = products.file_names(stem)
         self._paths = {what: staging.path(name) for what, name in self._names.items()}
         self._legend = legend = model.card.legend
         self._areas = AreaCount(scene.grid)
         self._preview = Preview(scene.grid.shape, scene.bands, legend)
-        tags = provenance(scene, model, tiling)
+        self._usual = model.usual_values(scene.bands)
+        tags = provenance(scene, model, tiling, least_percent)
         self._classes = MapWriter(
             self._paths["classes"], scene.grid, ("class",), tags=tags, legend=legend
         )
@@ -100,12 +104,14 @@ class MapFiles:
             writer.discard()
 
     def see_chip(self, planned: PlannedChip, chip: Chip) -> None:
-        """Take what the preview shows of the scene."""
+        """Take what the preview shows of the scene, and look whether its values are usual."""
         if "preview" in self._paths:
             self._preview.see_chip(planned, chip)
+        self._usual.see_chip(planned, chip)
 
     def add(self, strip: Strip) -> None:
         """Write finished rows; strips come top to bottom."""
+        strip = strip.where_sure(self._least_percent)
         self._classes.write(strip.window, strip.classes[None])
         if "confidence" in self._percents:
             self._percents["confidence"].write(strip.window, strip.confidence[None])
@@ -126,7 +132,7 @@ class MapFiles:
         with watch.stage("write"):
             for writer in (self._classes, *self._percents.values()):
                 writer.close()
-            write_category_names(self._paths["classes"], self._legend)
+            write_category_names(self._paths["classes"], _names(self._legend, self._least_percent))
         if "polygons" in self._paths:
             with watch.stage("polygons"):
                 self._write_polygons()
@@ -153,11 +159,17 @@ class MapFiles:
 
     def _warnings(self) -> list[str]:
         scene, lost = self._scene, self._areas.off_the_earth
+        warnings = []
         if scene.grid.crs is None:
-            return [f"{scene.name} has no CRS: areas are in pixels"]
-        if scene.grid.gsd_m is None:
-            return [f"the CRS of {scene.name} has no place on the Earth: areas are in pixels"]
-        return [f"{lost} pixels lie off the Earth and have no area"] if lost else []
+            warnings.append(f"{scene.name} has no CRS: areas are in pixels")
+        elif scene.grid.gsd_m is None:
+            warnings.append(
+                f"the CRS of {scene.name} has no place on the Earth: areas are in pixels"
+            )
+        elif lost:
+            warnings.append(f"{lost} pixels lie off the Earth and have no area")
+        unusual = self._usual.warning(self._model.card.name)
+        return warnings if unusual is None else [*warnings, unusual]
 
     def _summary(self) -> dict[str, Any]:
         scene, model, grid = self._scene, self._model, self._scene.grid
@@ -172,6 +184,7 @@ class MapFiles:
             "chips": asdict(self._tiling),
             "bands": list(scene.bands),
             "assumed": list(scene.assumed),
+            "min_confidence": self._least_percent / PERCENT,
             "warnings": self._warnings(),
             "crs": None if grid.crs is None else grid.crs.to_string(),
             "shape": list(grid.shape),
@@ -182,9 +195,12 @@ class MapFiles:
         }
 
 
-def provenance(scene: Scene, model: Model, tiling: Tiling) -> dict[str, str]:
+def provenance(
+    scene: Scene, model: Model, tiling: Tiling, least_percent: int = 0
+) -> dict[str, str]:
     """What a map's metadata says of its making; no times, so that a rerun gives the same bytes."""
-    return {
+    doubt = {"GEOSEG_MIN_CONFIDENCE": f"{least_percent} %"} if least_percent else {}
+    return doubt | {
         "GEOSEG_VERSION": version("geoseg"),
         "GEOSEG_MODEL": model.card.name,
         "GEOSEG_MODEL_SHA256": model.sha256,
@@ -193,5 +209,11 @@ def provenance(scene: Scene, model: Model, tiling: Tiling) -> dict[str, str]:
         "GEOSEG_SCENE": scene.name,
         "GEOSEG_BANDS": " ".join(scene.bands),
         "GEOSEG_ASSUMED": "; ".join(scene.assumed) or "nothing",
-        "GEOSEG_LEGEND": json.dumps({each.code: each.name for each in model.card.legend}),
+        "GEOSEG_LEGEND": json.dumps(_names(model.card.legend, least_percent)),
     }
+
+
+def _names(legend: Legend, least_percent: int) -> dict[int, str]:
+    """Of the codes that a map may hold."""
+    names = {each.code: each.name for each in legend}
+    return names | {UNCERTAIN: UNCERTAIN_NAME} if least_percent else names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -13,11 +14,14 @@ import numpy as np
 
 from geoseg.cluster import Cluster, ModelSource, Order
 from geoseg.errors import InputError, SceneError
+from geoseg.legend import UNCERTAIN
 from geoseg.map_files import MapFiles, Products, provenance
 from geoseg.model.bundle import DEFAULT_MODEL
 from geoseg.model.loading import Model, load_model
 from geoseg.model.runtime import Precision, RuntimeName
 from geoseg.outputs import staged
+from geoseg.raster.decision import PERCENT
+from geoseg.raster.level import Level
 from geoseg.raster.scene import Reading, Scene
 from geoseg.raster.source import MAX_PIXELS
 from geoseg.raster.stitch import Join, Strip
@@ -54,7 +58,9 @@ class MapOptions(TypedDict, total=False):
     offset: float | None
     nodata: float | None
     gsd: float | None
+    level: Level | None
     keep_clouds: bool
+    min_confidence: float
     max_pixels: int
     scores: bool
     confidence: bool
@@ -83,6 +89,8 @@ class MapMaker:
     source: ModelSource | None
     """What the cluster's workers load the model from."""
     products: Products
+    least_percent: int
+    """Of confidence; pixels with less are called uncertain."""
     output: Path
     overwrite: bool
 
@@ -95,10 +103,9 @@ class MapMaker:
                 staged(self.output, stem, list(names.values()), overwrite=self.overwrite)
             )
             files = open_files.enter_context(
-                MapFiles(staging, stem, scene, self.model, tiling, products)
+                MapFiles(staging, stem, scene, self.model, tiling, products, self.least_percent)
             )
-            see = files.see_chip if products.preview else None
-            strips = self._strips(path, scene, tiling, products.scores, see, watch)
+            strips = self._strips(path, scene, tiling, products.scores, files.see_chip, watch)
             with closing(strips):
                 for strip in strips:
                     with watch.stage("write"):
@@ -124,11 +131,11 @@ class MapMaker:
         from geoseg.raster.arrays import map_array
 
         with self._opened(array) as (scene, tiling):
-            strips = [strip.classes for strip in predict_strips(scene, self.model, tiling=tiling)]
-            classes = np.concatenate(strips)
-            if not np.isin(classes, self.model.card.legend.codes).any():
+            strips = predict_strips(scene, self.model, tiling=tiling)
+            classes = np.concatenate([s.where_sure(self.least_percent).classes for s in strips])
+            if not np.isin(classes, (*self.model.card.legend.codes, UNCERTAIN)).any():
                 raise SceneError(f"{scene.name} holds no valid pixel: nothing to map")
-            notes = provenance(scene, self.model, tiling)
+            notes = provenance(scene, self.model, tiling, self.least_percent)
             attrs = {key.lower(): value for key, value in notes.items()}
             return map_array(classes, scene.grid, array, attrs)
 
@@ -144,7 +151,7 @@ class MapMaker:
         scene: Scene,
         tiling: Tiling,
         scores: bool,
-        see: SeeChip | None,
+        see: SeeChip,
         watch: Stopwatch,
     ) -> Generator[Strip, None, None]:
         """The map of a scene, made here or by the cluster."""
@@ -172,6 +179,7 @@ def map_maker(options: MapOptions) -> Iterator[MapMaker]:
         options.get("offset"),
         options.get("nodata"),
         options.get("max_pixels", MAX_PIXELS),
+        options.get("level"),
         options.get("keep_clouds", False),
     )
     products = Products(
@@ -196,12 +204,20 @@ def map_maker(options: MapOptions) -> Iterator[MapMaker]:
             cluster,
             source,
             products,
+            _percent(options.get("min_confidence", 0.0)),
             Path(options.get("output", ".")),
             options.get("overwrite", False),
         )
     finally:
         if cluster is not None:
             cluster.close()
+
+
+def _percent(min_confidence: float) -> int:
+    """A share in whole percent, which is what confidences are told in."""
+    if not 0 <= min_confidence <= 1:
+        raise InputError(f"--min-confidence {min_confidence:g} is no share between 0 and 1")
+    return math.ceil(round(min_confidence * PERCENT, 6))
 
 
 def memory_bytes(memory: str | int | None) -> int | None:

@@ -13,12 +13,11 @@ from geoseg.accuracy.area import AreaCount
 from geoseg.accuracy.design import MappedClass
 from geoseg.errors import GridError, SceneError
 from geoseg.grid import Window
-from geoseg.legend import NODATA, UNCERTAIN, Legend
+from geoseg.legend import NODATA, UNCERTAIN, UNCERTAIN_COLOUR, UNCERTAIN_NAME, Legend
 from geoseg.raster.class_map import ClassMap, MapDigest
 
-__all__ = ["UNCERTAIN_NAME", "MapSurvey", "check_grid", "mapped_classes", "survey"]
+__all__ = ["MapSurvey", "check_grid", "mapped_classes", "survey"]
 
-UNCERTAIN_NAME = "uncertain"
 
 Codes: TypeAlias = npt.NDArray[np.uint8]
 
@@ -94,7 +93,7 @@ def mapped_classes(seen: MapSurvey) -> tuple[MappedClass, ...]:
     """The map's classes with their mapped areas; what a model declined to name comes last."""
     known = [(each.code, each.name, each.colour) for each in seen.legend]
     if seen.pixels[UNCERTAIN]:
-        known.append((UNCERTAIN, UNCERTAIN_NAME, "#808080"))
+        known.append((UNCERTAIN, UNCERTAIN_NAME, UNCERTAIN_COLOUR))
     return tuple(
         MappedClass(
             code,

@@ -14,6 +14,7 @@ from geoseg.map_making import MapMaker, MapOptions, Prediction, Progress, map_ma
 from geoseg.model.bundle import DEFAULT_MODEL
 from geoseg.model.loading import Model
 from geoseg.model.runtime import Precision, RuntimeName
+from geoseg.raster.level import Level
 from geoseg.raster.source import MAX_PIXELS
 from geoseg.raster.stitch import Join
 
@@ -48,7 +49,9 @@ def predict(
     offset: float | None = None,
     nodata: float | None = None,
     gsd: float | None = None,
+    level: Level | None = None,
     keep_clouds: bool = False,
+    min_confidence: float = 0.0,
     max_pixels: int = MAX_PIXELS,
     scores: bool = False,
     confidence: bool = False,
@@ -82,7 +85,9 @@ def predict(
         nodata: the stored value that stands for no data.
         gsd: read the scene at this ground sample distance in metres; 0 reads it as it is. By
             default a scene outside the model's range is read at the range's nearest end.
+        level: of the scene's reflectance, "toa" at the top of the atmosphere or "surface".
         keep_clouds: map what a product's quality bands call cloud, shadow or saturated, too.
+        min_confidence: pixels whose class is less probable, 0 to 1, are called uncertain (254).
         max_pixels: scenes with more pixels are refused.
         scores: write every class's probability, in percent.
         confidence: write the winning class's probability, in percent.
@@ -121,7 +126,9 @@ def predict(
         offset=offset,
         nodata=nodata,
         gsd=gsd,
+        level=level,
         keep_clouds=keep_clouds,
+        min_confidence=min_confidence,
         max_pixels=max_pixels,
         scores=scores,
         confidence=confidence,

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from geoseg.bands import COMMON_NAMES
 from geoseg.errors import InputError, LegendError
 from geoseg.legend import Legend, LegendClass, Meanings
+from geoseg.raster.level import Level
 
 __all__ = ["Recipe", "read_recipe", "recipe_schema"]
 
@@ -21,6 +22,7 @@ MAX_BYTES = 1 << 20
 """No person writes more; and a file of nested aliases would fill the memory."""
 
 Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+Zoom: TypeAlias = Annotated[float, Field(ge=0.25, le=4)]
 Px: TypeAlias = Annotated[int, Field(gt=0, le=4096)]
 Files: TypeAlias = str | tuple[str, ...]
 
@@ -44,6 +46,12 @@ class Recipe(BaseModel):
     )
     description: str = Field("", description="What it is for, in a sentence.")
     license: str = Field("proprietary", description="Of the model, an SPDX name.")
+    sources: tuple[str, ...] = Field(
+        (), description="Whose imagery and labels they are, for the model's card."
+    )
+    limits: tuple[str, ...] = Field(
+        (), description="What the model is known to get wrong, for its card."
+    )
 
     data: str = Field(".", description="Folder that scenes and labels lie in; relative to here.")
     scenes: Files = Field(description="Files or patterns such as images/*.tif.")
@@ -92,6 +100,16 @@ class Recipe(BaseModel):
     scale: float | None = Field(None, description="Units = stored value x scale + offset.")
     offset: float | None = Field(None, description="See scale.")
     nodata: float | None = Field(None, description="The stored value that stands for no data.")
+    levels: tuple[Level, ...] = Field(
+        (),
+        description="Levels of reflectance learnt from: [toa], [surface] or both; scenes of "
+        "another are brought to the first.",
+    )
+    logarithm: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Learn from log(value + this): 0.02 suits reflectance, where dark things are "
+        "as different as bright ones; null: from values.",
+    )
     gsd_m: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Read every scene at this ground sample distance; null: as it is."
     )
@@ -113,7 +131,7 @@ class Recipe(BaseModel):
 
     architecture: str = Field(
         "unet",
-        description="unet, fcn, segnet, deeplabv3(plus), pspnet; with scenes_after: "
+        description="unet, fcn, segnet, deeplabv3(plus), pspnet, separable; with scenes_after: "
         "siamese_unet, fcsiam_diff, fcsiam_conc.",
     )
     network: dict[str, Any] = Field(
@@ -144,11 +162,16 @@ class Recipe(BaseModel):
     )
     flips: bool = Field(True, description="Learn from chips mirrored and turned by 90 degrees.")
     rotate: Share = Field(0.0, description="Share of the chips that are turned by any angle.")
-    zoom: Annotated[float, Field(ge=1, le=4)] = Field(
-        1.0, description="Chips are enlarged or shrunk up to this factor."
+    zoom: Zoom | tuple[Zoom, Zoom] = Field(
+        1.0,
+        description="Chips are enlarged or shrunk up to this factor; or from one to another: "
+        "[1, 3] learns 10 m scenes at 10 to 30 m.",
     )
     jitter: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="How far brightness and contrast of chips vary, in standard deviations."
+    )
+    fewer_bands: Share = Field(
+        0.5, description="With band_sets: share of the chips that show one of them alone."
     )
     same_date: Share = Field(
         0.1, description="With scenes_after: share of chips of one date twice, so unchanged."
@@ -196,6 +219,20 @@ class Recipe(BaseModel):
     )
     seed: int = Field(0, description="Another gives another network.")
 
+    @property
+    def zoom_range(self) -> tuple[float, float]:
+        """How much finer and how much coarser chips are read than their scenes are."""
+        return self.zoom if isinstance(self.zoom, tuple) else (1 / self.zoom, self.zoom)
+
+    @field_validator("zoom")
+    @classmethod
+    def _zoom_in_order(cls, zoom: float | tuple[float, float]) -> float | tuple[float, float]:
+        if isinstance(zoom, tuple) and zoom[0] > zoom[1]:
+            raise ValueError("zoom goes from the finer to the coarser: [1, 3]")
+        if not isinstance(zoom, tuple) and zoom < 1:
+            raise ValueError("zoom is at least 1")
+        return zoom
+
     @field_validator("bands")
     @classmethod
     def _known_bands(cls, bands: tuple[str, ...]) -> tuple[str, ...]:
@@ -233,6 +270,8 @@ class Recipe(BaseModel):
         for chosen in self.band_sets:
             if not chosen or len(set(chosen)) < len(chosen) or set(chosen) - set(self.bands):
                 raise ValueError(f"band_sets: [{', '.join(chosen)}] are not some of the bands")
+        if self.levels and (self.units == "stored" or self.dates == 2):
+            raise ValueError("levels are of single scenes with units: reflectance")
         if self.dates == 2 and (self.band_sets or self.labels_are == "probabilities"):
             raise ValueError("scenes_after goes with neither band_sets nor probabilities")
         losses = {self.loss} if isinstance(self.loss, str) else set(self.loss)

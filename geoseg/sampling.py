@@ -17,8 +17,8 @@ from geoseg.accuracy.drawing import Drawn, draw_stratified, draw_systematic, sys
 from geoseg.accuracy.size import Allocation, allocate, required_size, required_size_simple
 from geoseg.errors import InputError
 from geoseg.grid import Grid, Window
-from geoseg.legend import NODATA, UNCERTAIN
-from geoseg.map_survey import UNCERTAIN_NAME, MapSurvey, mapped_classes, survey
+from geoseg.legend import NODATA, UNCERTAIN, UNCERTAIN_NAME
+from geoseg.map_survey import MapSurvey, mapped_classes, survey
 from geoseg.outputs import staged
 from geoseg.raster.class_map import ClassMap
 from geoseg.raster.scene_chips import write_scene_chips

@@ -55,6 +55,7 @@ class Opening:
             stored_type=card.stored_type,
             reading=self.reading,
             or_else=card.band_sets,
+            levels=card.levels,
         )
         with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE_BYTES), opening as opened:
             most = self.reading.max_pixels

@@ -102,7 +102,8 @@ def _opened(pair: LabelledScene, card: Card, how: Scoring) -> Iterator[Scene]:
         with open_stacked(pair.scene, pair.after, card.bands, fit=fit, **told) as stacked:
             yield stacked
         return
-    with open_scene(pair.scene, card.bands, or_else=card.band_sets, **told) as scene:
+    ways: Any = {"or_else": card.band_sets, "levels": card.levels}
+    with open_scene(pair.scene, card.bands, **ways, **told) as scene:
         yield onto_grid(scene, fit(scene.grid))
 
 

@@ -103,8 +103,8 @@ def whole_image_scores(bundle: Path, pixels: npt.NDArray[np.uint16]) -> npt.NDAr
     values = pixels.astype("float32") * np.float32(1e-4)
     height, width = pixels.shape[1:]
     missing = ((0, 0), (0, -height % 8), (0, -width % 8))
-    padded = np.pad(values - loaded.card.mean[:, None, None], missing)
-    padded += loaded.card.mean[:, None, None]  # padding is each band's mean, as where invalid
+    padded = np.pad(values - loaded.card.neutral[:, None, None], missing)
+    padded += loaded.card.neutral[:, None, None]  # padding is each band's mean, as where invalid
     with torch.inference_mode():
         scores = network(torch.from_numpy(padded)[None])[0].numpy()
     return scores[:, :height, :width]

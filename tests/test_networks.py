@@ -29,13 +29,14 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "unet": ("unet", {"widths": [4, 6, 8], "encoder": None}),
     "unet-relative": ("unet", {"widths": [4, 6, 8], "relative": True}),
-    "unet-missing-bands": ("unet", {"widths": [4, 6, 8], "missing_bands": True}),
+    "unet-band-sets": ("unet", {"widths": [4, 6, 8], "band_sets": [[0, 3], [1]]}),
     "unet-lite0": ("unet", {"encoder": LITE}),
     "unet-resnet18": ("unet", {"encoder": "resnet18", "decoder_widths": [16, 8, 8]}),
     "segnet": ("segnet", {"widths": [8, 12, 16], "depths": [2, 2, 3]}),
     "deeplabv3-resnet18": ("deeplabv3", {"encoder": "resnet18", "auxiliary": True}),
     "deeplabv3plus-lite0": ("deeplabv3plus", {"encoder": LITE, "output_stride": 8}),
     "pspnet-resnet18": ("pspnet", {"encoder": "resnet18", "auxiliary": True}),
+    "separable": ("separable", {"stem": 6, "widths": [6, 8, 8], "beside": 4}),
     "siamese_unet": ("siamese_unet", {"widths": [4, 6, 8], "batch_norm": True}),
     "siamese_unet-resnet18": ("siamese_unet", {"encoder": "resnet18"}),
     "fcsiam_diff-resnet18": ("fcsiam_diff", {"encoder": "resnet18", "decoder_widths": [16, 8, 8]}),
@@ -133,7 +134,9 @@ class TestEveryArchitecture:
         easy = {id(parameter) for parameter in network.encoder_parameters()}
         named = {id(p) for n, p in network.named_parameters() if n.startswith("encoder.")}
         assert easy == named
-        assert bool(named) == (type(network).__name__ not in {"UNet", "SiameseUNet"})
+        assert bool(named) == (
+            type(network).__name__ not in {"UNet", "SiameseUNet", "SeparableNet"}
+        )
 
     def test_an_image_scores_the_same_in_any_company(self, network: Network) -> None:
         images = torch.randn(3, network.dates * len(BANDS), 64, 64)
@@ -146,7 +149,7 @@ class TestEveryArchitecture:
 @pytest.mark.parametrize("architecture", NETWORKS)
 def test_any_number_of_bands_and_classes(architecture: str) -> None:
     light = {"unet": {"widths": [4, 4]}, "segnet": {"widths": [4], "depths": [1]},
-             "siamese_unet": {"widths": [4, 4]}}  # fmt: skip
+             "separable": {"stem": 4}, "siamese_unet": {"widths": [4, 4]}}  # fmt: skip
     hyperparameters = light.get(architecture, {"encoder": "resnet18"})
     for bands, classes in ((1, 2), (13, 1)):
         network = build_model(architecture, bands=bands, classes=classes, **hyperparameters)
@@ -171,6 +174,7 @@ def test_any_number_of_bands_and_classes(architecture: str) -> None:
         ("deeplabv3plus", {"rates": [0, 1]}, "rates are positive"),
         ("deeplabv3plus", {"multi_grid": [-1]}, "positive numbers"),
         ("pspnet", {"bins": []}, "bins are positive"),
+        ("separable", {"widths": [8, 8]}, "takes three widths"),
         ("pspnet", {"dropout": "much"}, "cannot be built"),
     ],
 )
@@ -188,7 +192,7 @@ def test_bands_and_classes_are_at_least_one() -> None:
 
 
 def test_hyperparameters_are_listed() -> None:
-    of_all = ("relative", "missing_bands")
+    of_all = ("relative", "band_sets")
     assert hyperparameters_of("segnet") == ("widths", "depths", *of_all)
     assert hyperparameters_of("unet", "resnet34") == ("encoder", "decoder_widths", *of_all)
 
@@ -251,7 +255,7 @@ def test_relative_planes_know_no_light() -> None:
 def test_a_missing_band_is_told_not_guessed() -> None:
     """NaN is known from the mean, in torch and in the graph, and from every band that is there."""
     torch.manual_seed(0)
-    told: dict[str, Any] = {"widths": [6, 8], "missing_bands": True}
+    told: dict[str, Any] = {"widths": [6, 8], "band_sets": [[0, 2]]}
     network = build_model("unet", bands=3, classes=2, **told).eval()
     card = make_card(
         name="gaps", architecture="unet", hyperparameters=told, bands=BANDS[:3], mean=(2.0,) * 3,
@@ -273,3 +277,6 @@ def test_a_missing_band_is_told_not_guessed() -> None:
     np.testing.assert_allclose(compiled(missing.numpy())[0], expected, atol=1e-4)
     with pytest.raises(ModelError, match="go one at a time"):
         build_model("unet", bands=3, classes=2, relative=True, **told)
+    for wrong in ([[]], [[3]], [[0, 1, 2]]):
+        with pytest.raises(ModelError, match="not some of 3 bands"):
+            build_model("unet", bands=3, classes=2, band_sets=wrong)

@@ -274,12 +274,24 @@ def test_it_learns_from_doubts_and_with_bands_missing(tmp_path: Path) -> None:
     recipe = recipe_of(
         tmp_path, labels="soft/*.tif", labels_are="probabilities", unlabelled=[],
         band_sets=[["red"]], loss="soft_cross_entropy", epochs=6, chips_per_epoch=24,
-        validation=0.25,
+        validation=0.25, logarithm=10.0, zoom=[1, 2], limits=["It has seen no snow."],
     )  # fmt: skip
     done = train(recipe, output=tmp_path / "run")
     assert done.summary["validation"]["mean_iou"] > 0.6
-    assert done.bundle.card.band_sets == (("red",),)
-    assert done.bundle.card.hyperparameters["missing_bands"] is True
+    card = done.bundle.card
+    assert card.band_sets == (("red",),)
+    assert card.hyperparameters["band_sets"] == [[0]]
+    assert card.logarithm == 10
+    fewer = card.figures["validation"]["red"]
+    assert 0.6 < fewer["accuracy"] <= 1
+    assert fewer != card.figures["validation"]
+    assert card.limits == ("It has seen no snow.",)
+    assert card.gsd_m == pytest.approx((10, 20), rel=1e-3)
+    assert card.temperature == done.summary["temperature"] != 1
+    assert done.summary["validation"]["calibration_error"] < 0.1
+    (low, high), _ = card.value_ranges  # of red, whose classes are 60, 140 and 200 with noise of 8
+    assert 30 < low < 60
+    assert 200 < high < 230
     scene, model = tmp_path / "images/s0.tif", done.bundle.path
     for bands, used in ((None, ["red", "nir"]), ("red=1", ["red"])):
         prediction = geoseg.predict(

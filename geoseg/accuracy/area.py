@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geoseg.grid import Grid, Window
-from geoseg.legend import NODATA, Legend
+from geoseg.legend import NODATA, UNCERTAIN, UNCERTAIN_NAME, Legend
 
 __all__ = ["AreaCount", "ClassArea"]
 
@@ -85,17 +85,20 @@ class AreaCount:
         return self.valid_pixels / max(1, int(self._pixels.sum()))
 
     def by_class(self, legend: Legend) -> list[ClassArea]:
-        """One entry a class, in the legend's order, absent classes too."""
+        """One entry a class, in the legend's order, absent classes too; then what is uncertain."""
         known = self._has_areas
         amounts = self._square_metres if known else self._pixels
         total = float(amounts[:NODATA].sum())
+        names = {each.code: each.name for each in legend}
+        if self._pixels[UNCERTAIN]:
+            names[UNCERTAIN] = UNCERTAIN_NAME
         return [
             ClassArea(
-                each.code,
-                each.name,
-                int(self._pixels[each.code]),
-                float(self._square_metres[each.code]) / 1e4 if known else None,
-                float(amounts[each.code]) / total if total else None,
+                code,
+                name,
+                int(self._pixels[code]),
+                float(self._square_metres[code]) / 1e4 if known else None,
+                float(amounts[code]) / total if total else None,
             )
-            for each in legend
+            for code, name in names.items()
         ]

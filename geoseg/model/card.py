@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from geoseg.bands import COMMON_NAMES
 from geoseg.errors import ModelError
 from geoseg.legend import Legend, LegendClass
+from geoseg.raster.level import Level
 
 __all__ = ["Card", "ModelInput", "ModelOutput", "OutputClass", "ZScore", "make_card"]
 
@@ -42,6 +43,20 @@ class ZScore(_Words):
     stddev: Annotated[float, Field(gt=0)]
 
 
+class LogZScore(_Words):
+    """(log(max(value, 0) + plus) - mean) / stddev, for one band."""
+
+    type: Literal["processing"] = "processing"
+    format: Literal["geoseg"] = "geoseg"
+    expression: Literal["(log(max(value, 0) + plus) - mean) / stddev"] = (
+        "(log(max(value, 0) + plus) - mean) / stddev"
+    )
+    plus: Annotated[float, Field(gt=0)]
+    mean: float
+    """Of the logarithms, and so the deviation."""
+    stddev: Annotated[float, Field(gt=0)]
+
+
 class TensorShape(_Words):
     """A tensor; -1 stands for any size."""
 
@@ -58,8 +73,9 @@ class ModelInput(_Words):
     """Common names, in order; of each date, where there are two."""
     input: TensorShape
     """Of all dates stacked, the earlier one's bands first."""
-    value_scaling: tuple[ZScore, ...]
-    """One a band; part of the exported graph, so that it takes values in `geoseg:units`."""
+    value_scaling: tuple[ZScore, ...] | tuple[LogZScore, ...]
+    """One a band, all with the same `plus`; part of the exported graph, so that it takes values in
+    `geoseg:units`."""
     resize_type: None = None
 
 
@@ -120,6 +136,13 @@ class Card(_Words):
     """With two dates: the code of the class that says that nothing changed."""
     band_sets: tuple[tuple[str, ...], ...] = Field(alias="geoseg:band_sets", default=())
     """Bands that it also manages with alone; empty: it needs them all."""
+    levels: tuple[Level, ...] = Field(alias="geoseg:levels", default=())
+    """Levels of reflectance that it was trained on, the first one more than the others; empty: not
+    known, and taken as they come."""
+    temperature: Annotated[float, Field(gt=0)] = Field(alias="geoseg:temperature", default=1.0)
+    """Logits are divided by it, so that a confidence is the chance to be right."""
+    value_ranges: tuple[tuple[float, float], ...] = Field(alias="geoseg:value_ranges", default=())
+    """Lowest and highest value that is usual where it was trained, for each band."""
     bf16: bool | None = Field(alias="geoseg:bf16", default=None)
     """Whether computing in bf16 leaves the classes as they are; None: as the architecture is known
     for."""
@@ -139,8 +162,14 @@ class Card(_Words):
             raise ValueError(f"band {unknown[0]!r} is no common name")
         if len(self.inputs[0].value_scaling) != len(self.bands):
             raise ValueError("value_scaling needs one entry a band")
+        if len({getattr(each, "plus", None) for each in self.inputs[0].value_scaling}) > 1:
+            raise ValueError("value_scaling adds something else to each band")
         if self.inputs[0].input.shape[1] != self.planes:
             raise ValueError("the input's shape has another number of bands")
+        if len(self.value_ranges) not in (0, len(self.bands)):
+            raise ValueError("geoseg:value_ranges needs one entry a band")
+        if any(low >= high for low, high in self.value_ranges):
+            raise ValueError("geoseg:value_ranges must be (lowest, highest)")
         if any(not chosen or set(chosen) - set(self.bands) for chosen in self.band_sets):
             raise ValueError("geoseg:band_sets must be some of the bands")
         if (self.dates == 2) != (self.unchanged is not None):
@@ -179,14 +208,26 @@ class Card(_Words):
         )
 
     @property
-    def mean(self) -> npt.NDArray[np.float32]:
+    def logarithm(self) -> float | None:
+        """What is added to values before their logarithm is taken; None: it is not."""
+        first = self.inputs[0].value_scaling[0]
+        return first.plus if isinstance(first, LogZScore) else None
+
+    @property
+    def neutral(self) -> npt.NDArray[np.float32]:
         """(planes,), the value of each that the network takes for nothing special."""
+        plus = self.logarithm
+        return self.mean if plus is None else np.maximum(np.exp(self.mean) - np.float32(plus), 0)
+
+    @property
+    def mean(self) -> npt.NDArray[np.float32]:
+        """(planes,), of values, or of their logarithms."""
         means = [each.mean for each in self.inputs[0].value_scaling]
         return np.array(means * self.dates, np.float32)
 
     @property
     def stddev(self) -> npt.NDArray[np.float32]:
-        """(planes,)."""
+        """(planes,), as the mean."""
         deviations = [each.stddev for each in self.inputs[0].value_scaling]
         return np.array(deviations * self.dates, np.float32)
 
@@ -212,6 +253,8 @@ class Card(_Words):
             "stride": self.stride,
             "weights": self.sha256.get("weights.safetensors"),
         }
+        if self.temperature != 1:  # graphs are older than temperatures
+            decisive["temperature"] = self.temperature
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
@@ -244,6 +287,7 @@ def make_card(
     legend: Legend,
     chip_px: int,
     dates: Literal[1, 2] = 1,
+    logarithm: float | None = None,
     **more: Any,
 ) -> Card:
     """A card from plain values; `more` are further fields of Card by their Python names.
@@ -252,7 +296,12 @@ def make_card(
         ModelError: if they do not fit together.
     """
     dims = ("batch", "bands", "height", "width")
-    scaling = tuple(ZScore(mean=m, stddev=s) for m, s in zip(mean, stddev, strict=True))
+    each_band = list(zip(mean, stddev, strict=True))
+    scaling: tuple[ZScore, ...] | tuple[LogZScore, ...]
+    if logarithm is None:
+        scaling = tuple(ZScore(mean=m, stddev=s) for m, s in each_band)
+    else:
+        scaling = tuple(LogZScore(plus=logarithm, mean=m, stddev=s) for m, s in each_band)
     classes = tuple(
         OutputClass(value=c.code, name=c.name, color_hint=c.colour[1:].upper()) for c in legend
     )

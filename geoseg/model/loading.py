@@ -14,6 +14,7 @@ from geoseg.model.bundle import DEFAULT_MODEL, GRAPH, GRAPH_WEIGHTS, Bundle, loa
 from geoseg.model.card import Card
 from geoseg.model.runtime import Array, Precision, Runtime, RuntimeName
 from geoseg.raster.scene import Chip
+from geoseg.raster.usual_values import UsualValues
 
 __all__ = ["Model", "load_model"]
 
@@ -27,7 +28,7 @@ class Model:
     sha256: str
 
     def filled(self, chip: Chip, bands: Sequence[str] | None = None) -> Array:
-        """The chip's pixels, each band's mean where invalid: nothing special to the network.
+        """The chip's pixels, a neutral value where invalid: nothing special to the network.
 
         Args:
             chip: what was read.
@@ -38,11 +39,17 @@ class Model:
         if not self.card.band_sets or given == self.card.bands:
             if chip.valid.all():
                 return chip.pixels
-            return np.where(chip.valid, chip.pixels, self.card.mean[:, None, None])
+            return np.where(chip.valid, chip.pixels, self.card.neutral[:, None, None])
         places = [self.card.bands.index(band) for band in given]
         planes = np.full((self.card.planes, *chip.valid.shape), np.nan, np.float32)
-        planes[places] = np.where(chip.valid, chip.pixels, self.card.mean[places, None, None])
+        planes[places] = np.where(chip.valid, chip.pixels, self.card.neutral[places, None, None])
         return planes
+
+    def usual_values(self, bands: Sequence[str]) -> UsualValues:
+        """Looks whether chips of these bands hold what the network has learnt from."""
+        ranges = dict(zip(self.card.bands, self.card.value_ranges, strict=False))
+        anything = -np.inf, np.inf
+        return UsualValues(bands, [ranges.get(band, anything) for band in bands])
 
 
 def load_model(

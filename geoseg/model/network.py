@@ -29,14 +29,16 @@ class ScoringNetwork(nn.Module):
 
     def __init__(self, network: nn.Module, card: Card) -> None:
         super().__init__()
-        self.network = network
+        self.network, self._plus, self._temperature = network, card.logarithm, card.temperature
         self.register_buffer("mean", torch.from_numpy(card.mean)[None, :, None, None])
         self.register_buffer("stddev", torch.from_numpy(card.stddev)[None, :, None, None])
 
     def forward(self, values: Tensor) -> Tensor:
         """Probabilities of each class."""
+        if self._plus is not None:  # NaN stays: it stands for a band that is missing
+            values = (torch.where(values < 0, 0.0, values) + self._plus).log()
         logits: Tensor = self.network((values - self.mean) / self.stddev)
-        return logits.softmax(dim=1)
+        return (logits / self._temperature).softmax(dim=1)
 
 
 def scoring_network(card: Card, weights: dict[str, Tensor]) -> ScoringNetwork:

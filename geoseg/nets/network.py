@@ -55,8 +55,8 @@ class Network(nn.Module):
     """What the encoder is called, for weights to be found."""
     relative: bool = False
     """Whether the network also sees each band at mean 0 and deviation 1 of the image itself."""
-    missing_bands: bool = False
-    """Whether bands may be NaN, which means missing; a plane a band tells the network so."""
+    band_sets: tuple[tuple[int, ...], ...] = ()
+    """Places of bands that it manages with alone; those that are missing are NaN."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,13 +86,26 @@ class Network(nn.Module):
             raise ValueError(f"{height} x {width} pixels: not multiples of {self.stride}")
         if self.relative:
             image = torch.cat([image, _relative(image)], dim=1)
-        return self.score(_with_presence(image) if self.missing_bands else image)
+        return self.score(_by_set(image, self.band_sets) if self.band_sets else image)
 
 
-def _with_presence(image: Tensor) -> Tensor:
-    """What is there, 0 for what is NaN; then for each band 1 where it is there, else 0."""
-    there = ~image.isnan()
-    return torch.cat([torch.where(there, image, 0.0), there.to(image.dtype)], dim=1)
+def _by_set(image: Tensor, band_sets: Sequence[Sequence[int]]) -> Tensor:
+    """An image in planes for all bands, planes for each set, and one for each that tells which.
+
+    Only those of the set that is there hold its bands, and its last plane is 1; the others are 0.
+    So the first convolution has weights of its own for each set. Which it is, the first pixel
+    tells: a band that is missing is NaN everywhere.
+    """
+    there = ~image[:, :, :1, :1].isnan()
+    known = torch.where(there, image, 0.0)
+    planes, told = [], []
+    for chosen in (range(image.shape[1]), *band_sets):
+        wanted = torch.tensor([band in chosen for band in range(image.shape[1])])
+        wanted = wanted[None, :, None, None].to(image.device)
+        is_it = (there == wanted).all(dim=1, keepdim=True).to(image.dtype)
+        planes.append(known[:, list(chosen)] * is_it)
+        told.append(torch.ones_like(image[:, :1]) * is_it)
+    return torch.cat([*planes, *told], dim=1)
 
 
 def _relative(image: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from geoseg.nets.network import Network
 from geoseg.nets.pretrained import fill_encoder
 from geoseg.nets.pspnet import PSPNet
 from geoseg.nets.segnet import SegNet
+from geoseg.nets.separable import SeparableNet
 from geoseg.nets.siamese import EncoderSiameseUNet, FCSiamConc, FCSiamDiff, SiameseUNet
 from geoseg.nets.unet import EncoderUNet, UNet
 
@@ -26,6 +27,7 @@ NETWORKS: dict[str, type[Network]] = {
     "deeplabv3": DeepLabV3,
     "deeplabv3plus": DeepLabV3Plus,
     "pspnet": PSPNet,
+    "separable": SeparableNet,
     "siamese_unet": SiameseUNet,
     "fcsiam_diff": FCSiamDiff,
     "fcsiam_conc": FCSiamConc,
@@ -45,7 +47,7 @@ def build_model(
     classes: int,
     pretrained: str | Path | None = None,
     relative: bool = False,
-    missing_bands: bool = False,
+    band_sets: Sequence[Sequence[int]] = (),
     **hyperparameters: Any,
 ) -> Network:
     """Build a network, with fresh weights or a pretrained encoder.
@@ -60,8 +62,8 @@ def build_model(
         relative: show the network each band twice, as it is and brought to mean 0 and deviation 1
             of the image itself, so that it can look through light and haze of a whole scene. It
             then sees as far as the image reaches.
-        missing_bands: let any band be missing, which is told by NaN; the network is given a plane
-            a band that says whether it is there.
+        band_sets: places of bands that the network must also manage with alone, the others being
+            NaN; its first layer has weights of its own for each set.
         hyperparameters: what else the network is built with; "unet" with an `encoder` is
             EncoderUNet, without UNet, and so with "siamese_unet".
 
@@ -85,19 +87,23 @@ def build_model(
     count = bands if isinstance(bands, int) else len(bands)
     if count < 1 or classes < 1:
         raise ModelError(f"{name} needs at least one band and one class, not {count}, {classes}")
-    if missing_bands + relative + (network_type.dates == 2) > 1:
-        raise ModelError("relative, missing_bands and two dates go one at a time")
-    planes = 2 * count if relative or missing_bands else count
+    if bool(band_sets) + relative + (network_type.dates == 2) > 1:
+        raise ModelError("relative, band_sets and two dates go one at a time")
+    sets = tuple(tuple(chosen) for chosen in band_sets)
+    if any(not chosen or not set(chosen) < set(range(count)) for chosen in sets):
+        raise ModelError(f"band_sets {sets} are not some of {count} bands each")
+    planes = 2 * count if relative else count + sum(map(len, sets))
+    planes += len(sets) + 1 if sets else 0
     try:
         network = network_type(planes, classes, **hyperparameters)  # type: ignore[call-arg]
     except (TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{name} cannot be built with {hyperparameters}: {error}") from error
     if relative:
         network.relative, network.reach_px = True, None
-    network.missing_bands = missing_bands
+    network.band_sets = sets
     if pretrained is not None:
         if planes != count and not isinstance(bands, int):
-            bands = (*bands, *(f"beside {band}" for band in bands))
+            bands = (*bands, *(f"plane {number}" for number in range(count, planes)))
         fill_encoder(network, pretrained, bands)
     return network
 
@@ -113,7 +119,7 @@ def hyperparameters_of(name: str, encoder: str | None = None) -> tuple[str, ...]
     keywords = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
     if name in AROUND_AN_ENCODER:
         keywords = ["encoder", *(each for each in keywords if each != "encoder")]
-    return (*keywords, "relative", "missing_bands")
+    return (*keywords, "relative", "band_sets")
 
 
 def _type_of(name: str, encoder: str | None) -> type[Network]:

@@ -57,6 +57,7 @@ def source_of_array(array: xarray.DataArray) -> ArraySource:
         nodata=(None if nodata is None else float(nodata),) * count,
         scales=_each_band(array, "scale", 1.0),
         offsets=_each_band(array, "offset", 0.0),
+        tags={str(k).upper(): v for k, v in array.attrs.items() if isinstance(v, str)},
     )
     return ArraySource(header, array.data)
 

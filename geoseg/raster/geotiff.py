@@ -21,7 +21,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from geoseg.errors import OutputError
 from geoseg.grid import Grid, Window
-from geoseg.legend import NODATA, UNCERTAIN, Legend
+from geoseg.legend import NODATA, UNCERTAIN, UNCERTAIN_COLOUR, Legend, rgb_of
 from geoseg.raster.classes import ClassRaster
 from geoseg.raster.source import georeference_may_lack
 
@@ -129,12 +129,13 @@ class MapWriter:
         self._strips.unlink(missing_ok=True)
 
 
-def write_category_names(raster: Path, legend: Legend, bands: Sequence[int] = (1,)) -> Path:
+def write_category_names(
+    raster: Path, names: Mapping[int, str], bands: Sequence[int] = (1,)
+) -> Path:
     """Write the class names of some bands beside a raster, where GDAL looks for them.
 
     GeoTIFF has no place for them: GDAL keeps them in a sidecar, NAME.tif.aux.xml.
     """
-    names = {each.code: each.name for each in legend}
     root = ElementTree.Element("PAMDataset")
     for number in bands:
         band = ElementTree.SubElement(root, "PAMRasterBand", band=str(number))
@@ -176,7 +177,9 @@ def _describe(
     if legend is not None:
         dataset.colorinterp = [ColorInterp.palette]
         colours = {each.code: (*each.rgb, 255) for each in legend}
-        dataset.write_colormap(1, {NODATA: (0, 0, 0, 0), UNCERTAIN: (128, 128, 128, 255)} | colours)
+        dataset.write_colormap(
+            1, {NODATA: (0, 0, 0, 0), UNCERTAIN: (*rgb_of(UNCERTAIN_COLOUR), 255)} | colours
+        )
     if scale is not None:
         scales = (scale,) * dataset.count if isinstance(scale, float | int) else tuple(scale)
         dataset.scales = scales

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 from rasterio.enums import Resampling
@@ -15,13 +14,11 @@ from geoseg.errors import SceneError
 from geoseg.grid import Grid, Window
 from geoseg.raster.align import onto_grid
 from geoseg.raster.cloud_rule import CloudRule
+from geoseg.raster.level import Level, between_levels
 from geoseg.raster.scene import Chip, Scene, SourceScene
 from geoseg.raster.source import RasterSource
 
-__all__ = ["Layer", "LayeredScene", "Level", "Product", "Quality", "open_layers"]
-
-Level: TypeAlias = Literal["top of atmosphere", "surface"]
-"""Where reflectance is meant: as the sensor saw it, or with the atmosphere corrected for."""
+__all__ = ["Layer", "LayeredScene", "Product", "Quality", "open_layers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +138,7 @@ def open_layers(
     *,
     keep_clouds: bool = False,
     max_pixels: int,
+    levels: Sequence[Level] = (),
 ) -> Iterator[LayeredScene]:
     """Open some bands of a product, on the finest of their grids.
 
@@ -149,21 +147,38 @@ def open_layers(
         bands: common names that it has, in the order wanted.
         keep_clouds: take what its quality rasters object to as valid.
         max_pixels: larger rasters are refused.
+        levels: levels of reflectance that will do, the best first; empty: any.
 
     Raises:
-        SceneError: if a file is missing or damaged, or the files do not lie on the same ground.
+        SceneError: if a file is missing or damaged, the files do not lie on the same ground, or
+            no way is known to a level that will do.
     """
-    by_band = {layer.band: layer for layer in product.layers}
+    layers, assumed = _at_level(product, bands, levels)
     with ExitStack() as opened:
 
         def open_raster(path: Path) -> RasterSource:
             return opened.enter_context(closing(RasterSource(path, max_pixels=max_pixels)))
 
-        scenes = [_scene(open_raster(layer.path), layer) for layer in (by_band[b] for b in bands)]
+        scenes = [_scene(open_raster(layer.path), layer) for layer in layers]
         finest = min((scene.grid for scene in scenes), key=_cell_area)
         quality = () if keep_clouds else product.quality
         masks = [_Mask(open_raster(each.path), each) for each in quality]
-        yield LayeredScene(product.name, finest, scenes, masks, product.assumed)
+        yield LayeredScene(product.name, finest, scenes, masks, (*product.assumed, *assumed))
+
+
+def _at_level(
+    product: Product, bands: Sequence[str], levels: Sequence[Level]
+) -> tuple[list[Layer], tuple[str, ...]]:
+    """Some bands of a product, their numbers at a level that will do."""
+    by_band = {layer.band: layer for layer in product.layers}
+    layers = [by_band[band] for band in bands]
+    change, assumed = between_levels(product.level, levels, bands)
+    if change is not None:
+        layers = [
+            replace(layer, scale=layer.scale * float(f), offset=layer.offset * float(f) + float(t))
+            for layer, f, t in zip(layers, *change, strict=True)
+        ]
+    return layers, assumed
 
 
 def _scene(source: RasterSource, layer: Layer) -> SourceScene:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
@@ -15,7 +16,9 @@ from geoseg.bands import BandMatch, match_bands
 from geoseg.errors import InputError, SceneError
 from geoseg.grid import Window
 from geoseg.raster.layered import LayeredScene, Product, open_layers
+from geoseg.raster.level import Level, between_levels, level_named
 from geoseg.raster.products.opening import find_product, product_of_files
+from geoseg.raster.products.sentinel2 import level_told, offset_told
 from geoseg.raster.scene import Reading, Scene, SourceScene, Units
 from geoseg.raster.source import Header, RasterSource, Source
 
@@ -49,6 +52,7 @@ def open_scene(
     stored_type: str | None = None,
     reading: Reading | None = None,
     or_else: Sequence[Sequence[str]] = (),
+    levels: Sequence[Level] = (),
 ) -> Iterator[Scene]:
     """Open a scene as the bands that a model reads.
 
@@ -61,6 +65,7 @@ def open_scene(
         stored_type: with units "stored", the data type that the model was trained on.
         reading: what a person says about the scene.
         or_else: sets of bands to take, the largest first, where one of `bands` is missing.
+        levels: levels of reflectance that will do, the best first; empty: any.
 
     Raises:
         SceneError: if it cannot be read, or its numbers cannot be brought to `units`.
@@ -73,12 +78,12 @@ def open_scene(
         )
     product = _product(scene, reading)
     if product is not None:
-        with _open_product(product, bands, or_else, units, reading) as layered:
+        with _open_product(product, bands, or_else, units, levels, reading) as layered:
             yield layered
         return
     source = _source(scene, reading)
     try:
-        opened = _source_scene(source, bands, or_else, units, stored_type, reading)
+        opened = _source_scene(source, bands, or_else, units, stored_type, levels, reading)
         if units == "reflectance":
             _refuse_unscaled(opened)
         yield opened
@@ -87,16 +92,21 @@ def open_scene(
 
 
 def _product(scene: SceneLike, reading: Reading) -> Product | None:
+    level = level_named(reading.level)
     if isinstance(scene, str | Path):
         product = find_product(Path(scene))
     elif isinstance(scene, list | tuple):
-        return product_of_files([Path(each) for each in scene], reading.sensor)
+        return replace(product_of_files([Path(p) for p in scene], reading.sensor), level=level)
     else:
         return None
+    if product is None:
+        return None
     told = [name for name in OF_FILES if getattr(reading, name) is not None]
-    if product is not None and told:
+    if level is not None and product.level not in (None, level):
+        told.append("level")
+    if told:
         raise InputError(f"--{told[0]} is for plain files: {product.name} says that itself")
-    return product
+    return product if level is None else replace(product, level=level)
 
 
 @contextmanager
@@ -105,6 +115,7 @@ def _open_product(
     bands: Sequence[str] | None,
     or_else: Sequence[Sequence[str]],
     units: Units,
+    levels: Sequence[Level],
     reading: Reading,
 ) -> Iterator[LayeredScene]:
     if units == "stored":
@@ -120,6 +131,7 @@ def _open_product(
         [have[index - 1] for index in match.indexes],
         keep_clouds=reading.keep_clouds,
         max_pixels=reading.max_pixels,
+        levels=levels,
     ) as layered:
         layered.bands = match.names
         layered.assumed = (*match.assumed, *layered.assumed)
@@ -144,6 +156,7 @@ def _source_scene(
     or_else: Sequence[Sequence[str]],
     units: Units,
     stored_type: str | None,
+    levels: Sequence[Level],
     reading: Reading,
 ) -> SourceScene:
     header = source.header
@@ -153,6 +166,12 @@ def _source_scene(
         )
     match = _match(header, bands, or_else, reading)
     scale, offset, assumed = _scaling(header, match.indexes, units, stored_type, reading)
+    if units == "reflectance":
+        level = level_named(reading.level) or level_told(header.name, header.tags)
+        change, said = between_levels(level, levels, match.names)
+        if change is not None:
+            scale, offset = scale * change[0], offset * change[0] + change[1]
+        assumed += said
     nodata = [
         header.nodata[n - 1] if reading.nodata is None else reading.nodata for n in match.indexes
     ]
@@ -214,6 +233,10 @@ def _scaling(
     if header.dtype == np.uint8:
         return *_constant(count, 1 / 255), (EIGHT_BIT,)
     if header.dtype.itemsize == 2:
+        told = offset_told(header.name, header.tags)
+        if told is not None:
+            said = f"{header.dtype} values / 10000 - 0.1 taken as reflectance, as of {told[1]}"
+            return np.full(count, 1e-4, np.float32), np.full(count, told[0], np.float32), (said,)
         return *_constant(count, 1e-4), (f"{header.dtype} values taken as reflectance x 10000",)
     raise SceneError(
         f"{header.name} holds {header.dtype} values; say with --scale how they become reflectance"

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from geoseg.grid import Window
-from geoseg.legend import NODATA, Legend
+from geoseg.legend import NODATA, UNCERTAIN_NAME, Legend
 from geoseg.raster.chips import PlannedChip
 from geoseg.raster.pictures import map_picture, scene_picture, shown_bands
 from geoseg.raster.scene import Chip
@@ -93,8 +93,10 @@ class Preview:
             scene_picture(self._pixels.planes, classes != NODATA),
             map_picture(classes, self._legend),
         )
-        entries = [(c.rgb, f"{c.name}  {shares[c.name]:.1%}") for c in self._legend
-                   if c.name in shares]  # fmt: skip
+        colours = {c.name: c.rgb for c in self._legend} | {UNCERTAIN_NAME: GREY}
+        entries = [
+            (rgb, f"{name}  {shares[name]:.1%}") for name, rgb in colours.items() if name in shares
+        ]
         draw_sheet(path, title, pictures, entries)
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from geoseg.bands import parse_bands, sensor_named
 from geoseg.grid import Grid, Window
+from geoseg.raster.level import Level
 from geoseg.raster.source import MAX_PIXELS, Header, Source
 
 __all__ = ["Chip", "Reading", "Scene", "SourceScene", "Units"]
@@ -75,6 +76,8 @@ class Reading:
     """The stored value that stands for no data."""
     max_pixels: int = MAX_PIXELS
     """Scenes with more pixels are refused."""
+    level: Level | None = None
+    """Of its reflectance."""
     keep_clouds: bool = False
     """Take what a product's quality bands call cloud, shadow or saturated as valid."""
 

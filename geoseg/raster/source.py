@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +67,8 @@ class Header:
     scales: tuple[float, ...]
     """Physical value = stored value * scale + offset."""
     offsets: tuple[float, ...]
+    tags: Mapping[str, str]
+    """What else it says of itself, by keys in capitals."""
 
     @property
     def count(self) -> int:
@@ -256,6 +258,7 @@ def _header(path: str, dataset: Any) -> Header:
         nodata=tuple(dataset.nodatavals),
         scales=tuple(dataset.scales),
         offsets=tuple(dataset.offsets),
+        tags={key.upper(): str(value) for key, value in dataset.tags().items()},
     )
 
 

@@ -9,7 +9,7 @@ chips.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal, TypeAlias, TypeVar
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from geoseg.errors import InputError
 from geoseg.grid import Window
-from geoseg.legend import NODATA
+from geoseg.legend import NODATA, UNCERTAIN
 from geoseg.raster.chips import ChipPlan, PlannedChip
 from geoseg.raster.decision import PERCENT, UNDECIDED, Decision, decide, percent
 
@@ -56,6 +56,11 @@ class Strip:
     """(H, W), the winning class's probability in percent, 255 without data."""
     scores: npt.NDArray[np.uint8] | None
     """(K, H, W), every class's probability in percent, 255 without data; None if not asked for."""
+
+    def where_sure(self, least_percent: int) -> Strip:
+        """The same, with the code for uncertain pixels where the confidence is less."""
+        unsure = self.confidence < least_percent
+        return replace(self, classes=np.where(unsure, np.uint8(UNCERTAIN), self.classes))
 
 
 def stitch(

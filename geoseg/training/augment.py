@@ -32,7 +32,9 @@ class Variation:
     unchanged: int = 0
     """The label of pixels where nothing changed."""
     band_sets: tuple[tuple[int, ...], ...] = ()
-    """Places of the bands that are there, one of these sets for each chip; empty: all are."""
+    """Places of the bands that are there in some of the chips, each set as often as the others."""
+    fewer_bands: float = 0.5
+    """Share of those chips; the rest shows all bands."""
 
 
 def vary(
@@ -69,7 +71,7 @@ def vary(
     if variation.jitter:
         each_date = image.chunk(variation.dates)
         image = torch.cat([_jitter(each, variation.jitter, generator) for each in each_date])
-    if variation.band_sets:
+    if variation.band_sets and _chance(generator) < variation.fewer_bands:
         image = _only(image, variation.band_sets, generator)
     return image.contiguous(), labels.contiguous(), soft.contiguous()
 

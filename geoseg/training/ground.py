@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -104,6 +104,8 @@ def open_grounds(recipe: Recipe, pairs: Sequence[LabelledScene]) -> Iterator[lis
         for pair in pairs:
             with ExitStack() as opening:
                 ground: Ground = _open(opening, pair, recipe)
+                if recipe.logarithm is not None:
+                    ground = LogarithmicGround(ground, recipe.logarithm)
                 need = ground.grid.height * ground.grid.width * bytes_a_pixel
                 if need <= left:
                     left -= need
@@ -149,7 +151,8 @@ def _opened(pair: LabelledScene, recipe: Recipe) -> Iterator[Scene]:
         ) as stacked:
             yield stacked
         return
-    with open_scene(pair.scene, recipe.bands, units=recipe.units, reading=reading) as scene:
+    told: Any = {"units": recipe.units, "levels": recipe.levels, "reading": reading}
+    with open_scene(pair.scene, recipe.bands, **told) as scene:
         grid = fit(scene.grid)
         yield scene if grid is scene.grid else ResampledScene(scene, grid)
 
@@ -196,6 +199,20 @@ class SoftlyLabelledGround:
         soft = np.where(chip.valid, self._labels.read(window), np.uint8(0))
         labels = np.where(soft.any(axis=0), soft.argmax(axis=0), NODATA).astype(np.uint8)
         return LabelledChip(chip.pixels, labels, chip.valid, soft)
+
+
+class LogarithmicGround:
+    """Ground in logarithms of its values."""
+
+    def __init__(self, ground: Ground, plus: float) -> None:
+        self.name, self.grid, self.assumed = ground.name, ground.grid, ground.assumed
+        self._ground, self._plus = ground, np.float32(plus)
+
+    def read(self, window: Window) -> LabelledChip:
+        """See Ground."""
+        chip = self._ground.read(window)
+        values = np.log(np.maximum(chip.pixels, 0) + self._plus)
+        return replace(chip, pixels=np.where(chip.valid, values, np.float32(0)))
 
 
 class GroundInMemory:

@@ -153,7 +153,7 @@ class Lesson(LightningDataModule):
             "chip_px": recipe.chip_px,
             "length": self.length,
             "seed": recipe.seed,
-            "zoom": recipe.zoom,
+            "zoom": recipe.zoom_range,
         }
         if recipe.sampler == "random":
             return RandomChips(areas, self.surveys, **told)
@@ -233,14 +233,20 @@ def prepare(recipe: Recipe) -> Iterator[Lesson]:
 
 
 def _hyperparameters(recipe: Recipe) -> dict[str, Any]:
-    return {**recipe.network, **({"missing_bands": True} if recipe.band_sets else {})}
+    sets = [[recipe.bands.index(band) for band in chosen] for chosen in recipe.band_sets]
+    return {**recipe.network, **({"band_sets": sets} if sets else {})}
 
 
 def _variation(recipe: Recipe) -> Variation:
     if recipe.dates == 1:
-        every = (recipe.bands, *recipe.band_sets) if recipe.band_sets else ()
-        band_sets = tuple(tuple(recipe.bands.index(b) for b in chosen) for chosen in every)
-        return Variation(recipe.flips, recipe.rotate, recipe.jitter, band_sets=band_sets)
+        band_sets = tuple(tuple(map(recipe.bands.index, chosen)) for chosen in recipe.band_sets)
+        return Variation(
+            recipe.flips,
+            recipe.rotate,
+            recipe.jitter,
+            band_sets=band_sets,
+            fewer_bands=recipe.fewer_bands,
+        )
     unchanged = recipe.legend.codes.index(recipe.unchanged)
     return Variation(recipe.flips, recipe.rotate, recipe.jitter, 2, recipe.same_date, unchanged)
 

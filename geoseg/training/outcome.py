@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,11 +25,17 @@ from geoseg.nets.zoo import build_model
 from geoseg.training.lesson import Lesson
 from geoseg.training.pictures import Example, draw_curves, draw_examples, draw_matrix
 from geoseg.training.splits import Area
+from geoseg.training.survey import usual_values
 from geoseg.training.task import count_classes
+from geoseg.training.temperature import calibration_at, fit_temperature
 
 __all__ = ["conclude"]
 
 EXAMPLES = 4
+
+PIXELS_A_CHIP = 1 << 13
+"""How many at most tell how far confidences can be believed."""
+
 AUXILIARY = "auxiliary."
 
 
@@ -62,15 +69,24 @@ def conclude(
         "absent": _absent(lesson),
     }
     draw_curves(folder / "curves.png", rows)
+    temperature = 1.0
     for purpose in ("validation", "test"):
         areas = getattr(lesson.split, purpose)
         if not areas:
             continue
-        matrix, examples = _judge(network, lesson, areas)
-        summary[purpose] = matrix.to_dict()
+        seen = _judge(network, lesson, areas, lesson.recipe.bands)
+        if purpose == "validation":
+            temperature = summary["temperature"] = round(fit_temperature(*seen.pixels), 4)
+        calibration = calibration_at(temperature, *seen.pixels)
+        summary[purpose] = {
+            **seen.matrix.to_dict(),
+            "calibration_error": calibration.expected_error(),
+        }
+        if lesson.recipe.band_sets:
+            summary[purpose]["band_sets"] = _with_fewer_bands(network, lesson, areas, temperature)
         if purpose == "validation" or not lesson.split.validation:
-            draw_matrix(folder / "matrix.png", matrix)
-            draw_examples(folder / "examples.png", examples, lesson.recipe.legend)
+            draw_matrix(folder / "matrix.png", seen.matrix)
+            draw_examples(folder / "examples.png", seen.examples, lesson.recipe.legend)
     bundle = _bundle(folder / "model", lesson, network, summary)
     return bundle, summary
 
@@ -94,27 +110,67 @@ def _bare(lesson: Lesson, weights: dict[str, Tensor]) -> nn.Module:
     return network.eval()
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What a network says of some areas, beside their labels."""
+
+    matrix: ErrorMatrix
+    """Of all pixels."""
+    examples: list[Example]
+    """The chips that came out worst."""
+    pixels: tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+    """Logits (N, K) and right classes (N,) of some pixels of every chip."""
+
+
 @torch.inference_mode()
 def _judge(
-    network: nn.Module, lesson: Lesson, areas: Sequence[Area]
-) -> tuple[ErrorMatrix, list[Example]]:
-    """One error matrix over all areas, and the chips that came out worst."""
+    network: nn.Module, lesson: Lesson, areas: Sequence[Area], bands: Sequence[str]
+) -> _Judged:
+    """Score areas with these bands alone; the others are missing."""
     names = lesson.recipe.legend.names
     entries = torch.zeros(len(names), len(names), dtype=torch.float64)
     on_gpu = lesson.recipe.device != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     network = network.to(device)
+    missing = [n for n, band in enumerate(lesson.recipe.bands) if band not in bands]
     found: list[Example] = []
+    pixels: list[tuple[Tensor, Tensor]] = []
     for batch in lesson.gridded(areas):
-        logits = network(batch["image"].to(device)).cpu()
+        image = batch["image"].to(device)
+        image[:, missing] = torch.nan
+        logits = network(image).cpu()
         matrix = count_classes(logits, batch["mask"])
         entries += matrix
+        pixels.append(_some_pixels(logits, batch["mask"]))
         if matrix.sum() >= batch["mask"].numel() / 10:
             agreement = float(matrix.trace() / matrix.sum())
             found.append(_example(lesson, batch, logits, agreement))
             found = sorted(found, key=lambda each: each.agreement)[:EXAMPLES]
     network.cpu()
-    return ErrorMatrix(names, entries.numpy()), found
+    logits_of, classes_of = (torch.cat(each).numpy() for each in zip(*pixels, strict=True))
+    return _Judged(ErrorMatrix(names, entries.numpy()), found, (logits_of, classes_of))
+
+
+def _with_fewer_bands(
+    network: nn.Module, lesson: Lesson, areas: Sequence[Area], temperature: float
+) -> dict[str, dict[str, float]]:
+    """What it costs to do without bands, for each set that the network manages with."""
+    figures = {}
+    for bands in lesson.recipe.band_sets:
+        seen = _judge(network, lesson, areas, bands)
+        figures[" ".join(bands)] = {
+            "mean_iou": seen.matrix.mean_iou,
+            "accuracy": seen.matrix.overall,
+            "calibration_error": calibration_at(temperature, *seen.pixels).expected_error(),
+        }
+    return figures
+
+
+def _some_pixels(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) and labels (N,) of labelled pixels, in steps."""
+    labelled = labels != NODATA
+    step = -(-int(labelled.sum()) // PIXELS_A_CHIP) or 1
+    return logits.movedim(1, -1)[labelled][::step].float(), labels[labelled][::step]
 
 
 def _example(lesson: Lesson, batch: Any, logits: Tensor, agreement: float) -> Example:
@@ -152,6 +208,7 @@ def _bundle(folder: Path, lesson: Lesson, network: nn.Module, summary: dict[str,
     mean, stddev = (tuple(float(v) for v in each) for each in lesson.statistics)
     gsds = [gsd for ground in lesson.grounds if (gsd := ground.grid.gsd_m) is not None]
     known = len(gsds) == len(lesson.grounds)
+    coarser = max(1.0, recipe.zoom_range[1])  # a chip that is enlarged shows no finer detail
     card = make_card(
         name=recipe.name,
         description=recipe.description,
@@ -161,38 +218,40 @@ def _bundle(folder: Path, lesson: Lesson, network: nn.Module, summary: dict[str,
         bands=recipe.bands,
         mean=mean,
         stddev=stddev,
+        logarithm=recipe.logarithm,
         legend=recipe.legend,
         dates=recipe.dates,
         unchanged=recipe.unchanged if recipe.dates == 2 else None,
         band_sets=recipe.band_sets,
+        temperature=summary.get("temperature", 1.0),
+        value_ranges=_value_ranges(lesson),
+        levels=recipe.levels,
         chip_px=tiling.chip_px,
         halo_px=tiling.halo_px,
         stride=lesson.stride,
         exact=tiling.exact,
         units=recipe.units,
         stored_type=lesson.stored_type,
-        gsd_m=(min(gsds), max(gsds)) if known else None,
+        gsd_m=(min(gsds), max(gsds) * coarser) if known else None,
         training={
             "geoseg": version("geoseg"),
             "date": datetime.now(UTC).date().isoformat(),
-            "recipe": recipe.model_dump(mode="json", exclude={"data"}),
+            "sources": list(recipe.sources),
+            "recipe": recipe.model_dump(mode="json", exclude={"data", "sources", "limits"}),
             "scenes": lesson.seen,
             "machine": summary["machine"],
             "epochs": summary["epochs"],
             "best_epoch": summary["best_epoch"],
         },
         figures={
-            purpose: {
-                "mean_iou": _number(summary[purpose]["mean_iou"]),
-                "accuracy": _number(summary[purpose]["overall"]),
-                "iou": {
-                    name: _number(each["iou"]) for name, each in summary[purpose]["classes"].items()
-                },
-            }
+            purpose: _figures(summary[purpose])
             for purpose in ("validation", "test")
             if purpose in summary
         },
-        limits=tuple(f"class {name} was nowhere to be learnt" for name in summary["absent"]),
+        limits=(
+            *recipe.limits,
+            *(f"class {name} was nowhere to be learnt" for name in summary["absent"]),
+        ),
     )
     if folder.exists():
         shutil.rmtree(folder)
@@ -202,6 +261,29 @@ def _bundle(folder: Path, lesson: Lesson, network: nn.Module, summary: dict[str,
     save_bundle(partial, card, network)
     partial.replace(folder)
     return load_bundle(folder)
+
+
+def _figures(judged: Mapping[str, Any]) -> dict[str, Any]:
+    """What the card tells of a purpose."""
+    figures: dict[str, Any] = {
+        "mean_iou": _number(judged["mean_iou"]),
+        "accuracy": _number(judged["overall"]),
+        "calibration_error": _number(judged["calibration_error"]),
+        "iou": {name: _number(each["iou"]) for name, each in judged["classes"].items()},
+    }
+    for bands, of_bands in judged.get("band_sets", {}).items():
+        figures[bands] = {what: _number(value) for what, value in of_bands.items()}
+    return figures
+
+
+def _value_ranges(lesson: Lesson) -> tuple[tuple[float, float], ...]:
+    """Lowest and highest usual value of each band, in the recipe's units."""
+    recipe = lesson.recipe
+    learnt = [lesson.surveys[area.ground] for area in lesson.split.train]
+    usual = usual_values(learnt, len(recipe.bands))
+    if recipe.logarithm is not None:
+        usual = np.exp(usual) - recipe.logarithm
+    return tuple((float(f"{low:.4g}"), float(f"{high:.4g}")) for low, high in usual)
 
 
 def _number(value: float | None) -> float | None:

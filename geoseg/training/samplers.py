@@ -60,7 +60,7 @@ class RandomChips(Sampler[ChipPlace]):
         chip_px: side of a chip.
         length: chips in an epoch.
         seed: of all draws.
-        zoom: windows are up to so much larger or smaller than a chip.
+        zoom: windows are from so much to so much of the size of a chip.
 
     Raises:
         InputError: if no chip fits into the areas without touching what is kept apart.
@@ -74,7 +74,7 @@ class RandomChips(Sampler[ChipPlace]):
         chip_px: int,
         length: int,
         seed: int = 0,
-        zoom: float = 1.0,
+        zoom: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         self._chip_px, self._zoom = chip_px, zoom
         self._length, self._seed = length, seed
@@ -115,7 +115,7 @@ class RandomChips(Sampler[ChipPlace]):
         bounds = np.cumsum(weights)
         for _ in range(TRIES * TRIES):
             cell = int(np.searchsorted(bounds, rng.random() * bounds[-1], side="right"))
-            side = round(self._chip_px * self._zoom ** rng.uniform(-1, 1))
+            side = round(self._chip_px * np.exp(rng.uniform(*np.log(self._zoom))))
             window = self._around(cell, max(CELL_PX, side), rng)
             if window is not None:
                 ground = self._cells[self._owner[cell]].area.ground
@@ -162,7 +162,7 @@ class RareClassChips(RandomChips):
         chip_px: int,
         length: int,
         seed: int = 0,
-        zoom: float = 1.0,
+        zoom: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         super().__init__(areas, surveys, chip_px=chip_px, length=length, seed=seed, zoom=zoom)
         self.probabilities = class_probabilities(self._counts.sum(axis=0), temperature)

@@ -26,7 +26,7 @@ from geoseg.legend import NODATA
 from geoseg.recipe import Recipe
 from geoseg.training.ground import Ground
 
-__all__ = ["CELL_PX", "GroundSurvey", "band_statistics", "survey_grounds"]
+__all__ = ["CELL_PX", "GroundSurvey", "band_statistics", "survey_grounds", "usual_values"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -35,11 +35,18 @@ CELL_PX = 32
 
 DECIDING = (
     "classes", "unlabelled", "label_field", "bands", "band_numbers", "sensor", "units", "scale",
-    "offset", "nodata", "gsd_m", "labels_are",
+    "offset", "nodata", "gsd_m", "labels_are", "levels",
+    "logarithm",
 )  # fmt: skip
 """Keys of a recipe that decide what is read."""
 
 STRIP_CELLS = 16
+
+USUAL = 0.5, 99.5
+"""Percentiles between which a scene's values are usual."""
+
+LOOKED_AT = 1 << 15
+"""Pixels of a strip, at most, that percentiles are taken of."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +61,8 @@ class GroundSurvey:
     """(C,), of the valid pixels; (2 C,) of two dates, and so the variance."""
     variance: Floats
     """(C,), of the valid pixels."""
+    usual: Floats
+    """(C, 2), lowest and highest value of nearly all valid pixels; NaN without any."""
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
@@ -96,6 +105,7 @@ def survey(ground: Ground, classes: int, bands: int) -> GroundSurvey:
     rows, cols = (-(-size // CELL_PX) for size in ground.grid.shape)
     cells = np.zeros((rows, cols, classes), np.int32)
     count, mean, squares = 0, np.zeros(bands), np.zeros(bands)
+    looked_at: list[npt.NDArray[np.float32]] = [np.zeros((bands, 0), np.float32)]
     for first in range(0, rows, STRIP_CELLS):
         window = ground.grid.window
         last = min(window.height, (first + STRIP_CELLS) * CELL_PX)
@@ -104,7 +114,12 @@ def survey(ground: Ground, classes: int, bands: int) -> GroundSurvey:
         values = chip.pixels[:, chip.valid].astype(np.float64)
         if values.size:
             count, mean, squares = _merge(count, mean, squares, values)
-    return GroundSurvey(cells, count, mean, squares / max(count, 1))
+            step = -(-values.shape[1] // LOOKED_AT)
+            looked_at.append(values[:, ::step].astype(np.float32))
+    usual = np.full((bands, 2), np.nan)
+    if count:
+        usual = np.percentile(np.concatenate(looked_at, axis=1), USUAL, axis=1).T
+    return GroundSurvey(cells, count, mean, squares / max(count, 1), usual)
 
 
 def band_statistics(surveys: Sequence[GroundSurvey], bands: int) -> tuple[Floats, Floats]:
@@ -120,6 +135,12 @@ def band_statistics(surveys: Sequence[GroundSurvey], bands: int) -> tuple[Floats
     mean = (share * means).sum(axis=0)
     spread = share * (variances + (means - mean) ** 2)
     return mean, np.sqrt(spread.sum(axis=0))
+
+
+def usual_values(surveys: Sequence[GroundSurvey], bands: int) -> Floats:
+    """(C, 2), lowest and highest value of each band that is usual in one of the scenes."""
+    usual = np.concatenate([each.usual.reshape(-1, bands, 2) for each in surveys])
+    return np.stack([np.nanmin(usual[..., 0], axis=0), np.nanmax(usual[..., 1], axis=0)], axis=1)
 
 
 def _cells(labels: npt.NDArray[np.uint8], classes: int) -> npt.NDArray[np.int32]:
@@ -160,7 +181,11 @@ def _load(path: Path, ground: Ground, classes: int) -> GroundSurvey | None:
     try:
         with np.load(path, allow_pickle=False) as held:
             found = GroundSurvey(
-                held["cells"], int(held["valid_px"]), held["mean"], held["variance"]
+                held["cells"],
+                int(held["valid_px"]),
+                held["mean"],
+                held["variance"],
+                held["usual"],
             )
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
@@ -179,5 +204,6 @@ def _save(path: Path, found: GroundSurvey) -> None:
             valid_px=found.valid_px,
             mean=found.mean,
             variance=found.variance,
+            usual=found.usual,
         )
         partial.replace(path)

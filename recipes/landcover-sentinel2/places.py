@@ -10,15 +10,21 @@ Split = Literal["train", "val", "test"]
 
 VAL = frozenset(
     {
-        "ROIs1868_summer_100",
-        "ROIs1868_summer_31",
-        "ROIs2017_winter_84",
-        "Boadella",
-        "satclip_s2_100k_patch_752389",
-        "satclip_s2_100k_patch_759128",
-        "satclip_s2_100k_patch_286743",
-        "satclip_s2_100k_patch_57755",
-        "satclip_s2_100k_patch_75123",
+        "copernicus_fm_asset_20201002T221611_20201002T221610_T60HWB",
+        "eotdl_samples_s2_roads",
+        "plot226535",
+        "plot227172",
+        "plot247034",
+        "plot250989",
+        "plot361058",
+        "satclip_s2_100k_patch_252161",
+        "satclip_s2_100k_patch_70975",
+        "satclip_s2_100k_patch_770287",
+        "sen12mscr_test1302",
+        "sen12mscr_test2729",
+        "sen12mscr_test4438",
+        "sen12mscr_test6553",
+        "sen12mscr_test7264",
     }
 )
 TEST = frozenset(

@@ -67,7 +67,7 @@ def read_landsat(metadata: Path) -> Product:
     return Product(
         name=metadata.name.rpartition("_MTL")[0],
         layers=layers,
-        level="surface" if surface else "top of atmosphere",
+        level="surface" if surface else "toa",
         quality=quality,
         assumed=tuple(assumed),
     )

@@ -8,14 +8,16 @@ Reference:
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from geoseg.bands import SENSORS
 from geoseg.errors import SceneError
 from geoseg.raster.cloud_rule import CloudRule
 from geoseg.raster.layered import Layer, Product, Quality
+from geoseg.raster.level import Level
 
-__all__ = ["METADATA", "read_safe"]
+__all__ = ["METADATA", "level_told", "offset_told", "read_safe"]
 
 METADATA = ("MTD_MSIL1C.xml", "MTD_MSIL2A.xml")
 
@@ -28,6 +30,11 @@ BASELINE = re.compile(r"<PROCESSING_BASELINE>\s*(\d\d\.\d\d)\s*<")
 
 OFFSETS_SINCE = "04.00"
 """From this processing baseline on stored values are shifted, by what the metadata tells."""
+
+OFFSET = -0.1
+"""What has been told so far, in reflectance."""
+
+PRODUCT_NAME = re.compile(r"S2[A-D]_MSIL([12])[AC]_\d{8}T\d{6}_N(\d\d)(\d\d)_")
 
 NO_DATA, SATURATED = 0, 65535
 
@@ -56,10 +63,27 @@ def read_safe(folder: Path) -> Product:
     return Product(
         name=folder.name,
         layers=_layers(granule, text, metadata),
-        level="surface" if surface else "top of atmosphere",
+        level="surface" if surface else "toa",
         quality=_scene_classes(granule, assumed) if surface else _cloud_mask(granule, assumed),
         assumed=tuple(assumed),
     )
+
+
+def level_told(name: str, tags: Mapping[str, str]) -> Level | None:
+    """The level of a raster made from a product, if its metadata or its name still tell."""
+    levels: dict[str, Level] = {"1": "toa", "2": "surface"}
+    told = re.search(r"LEVEL-([12])[AC]", tags.get("PROCESSING_LEVEL", "").upper())
+    named = told or PRODUCT_NAME.search(name)
+    return None if named is None else levels[named[1]]
+
+
+def offset_told(name: str, tags: Mapping[str, str]) -> tuple[float, str] | None:
+    """The offset that stored values of such a raster still have to get, and who says so."""
+    told, named = tags.get("PROCESSING_BASELINE", ""), PRODUCT_NAME.search(name)
+    if not told and named is not None:
+        told = f"{named[2]}.{named[3]}"
+    known = re.fullmatch(r"\d\d\.\d\d", told)
+    return (OFFSET, f"processing baseline {told}") if known and told >= OFFSETS_SINCE else None
 
 
 def _text(metadata: Path) -> str:

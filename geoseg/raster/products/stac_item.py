@@ -17,7 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 from geoseg.bands import band_names, sensor_named
 from geoseg.errors import BandError, SceneError
-from geoseg.raster.layered import Layer, Level, Product, Quality
+from geoseg.raster.layered import Layer, Product, Quality
+from geoseg.raster.level import Level
 from geoseg.raster.products.landsat import PIXEL_BITS
 from geoseg.raster.products.sentinel2 import SCENE_CLASSES
 
@@ -162,7 +163,7 @@ def _level(properties: Mapping[str, Any], path: Path) -> Level | None:
     ).upper()
     if any(word in told for word in ("L2", "MSI2A", "MSIL2A")):
         return "surface"
-    return "top of atmosphere" if any(word in told for word in ("L1", "MSI1C")) else None
+    return "toa" if any(word in told for word in ("L1", "MSI1C")) else None
 
 
 def _local(path: Path, asset: Mapping[str, Any]) -> Path | None:
