@@ -17,6 +17,9 @@ FEW_CLASSES = 24
 """Up to so many, a mask for each is quicker than an area for each pixel."""
 
 
+COUNTED_AT_ONCE = 1 << 18
+
+
 @dataclass(frozen=True, slots=True)
 class ClassArea:
     """What one class covers."""
@@ -49,7 +52,10 @@ class AreaCount:
     def add(self, window: Window, classes: npt.NDArray[np.uint8]) -> None:
         """Count a strip of class codes, (H, W), that lies at `window`."""
         codes = classes.ravel()
-        pixels = np.bincount(codes, minlength=NODATA + 1)
+        pixels = np.zeros(NODATA + 1, np.int64)
+        for first in range(0, len(codes), COUNTED_AT_ONCE):  # numpy takes 8 bytes for each
+            part = codes[first : first + COUNTED_AT_ONCE]
+            pixels += np.bincount(part, minlength=NODATA + 1)
         self._pixels += pixels
         present = np.flatnonzero(pixels[:NODATA])
         if len(present) <= FEW_CLASSES:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,8 @@ from geoseg.raster.decision import PERCENT, UNDECIDED, Decision, decide, percent
 __all__ = ["PERCENT", "Join", "ScoredChip", "Strip", "rows_read", "stitch"]
 
 Join: TypeAlias = Literal["crop", "blend"]
-Scalar = TypeVar("Scalar", bound=np.generic)
+PART_PX = 1024
+"""Columns of a strip whose scores are worked on at a time."""
 
 LEAST_WEIGHT = np.float32(1e-6)
 """Of a chip's corner when blending: enough that a lone chip's scores come out as they are."""
@@ -133,44 +134,61 @@ def _blend(
 ) -> Iterator[Strip]:
     """Sum weighted scores over overlapping chips; rows that no later chip touches are done."""
     height, width = plan.shape
-    hann = _hann(plan.chip_shape)
     rows = list(plan.rows())
     next_starts = [*(row[0].window.row for row in rows[1:]), height]
     read = rows_read(plan, wanted, "blend")
-    held = Window(rows[read.start][0].window.row, 0, 0, width)
-    total = np.zeros((len(codes), 0, width), np.float32)
-    weight, valid = np.zeros((0, width), np.float32), np.zeros((0, width), np.bool_)
+    sums = _WeightedSums(len(codes), plan.chip_shape, rows[0][-1].window.col_stop)
     for number in read:
-        row, next_start = rows[number], next_starts[number]
-        window = row[0].window
-        grown = min(window.row_stop, height) - held.row_stop
-        held = Window(held.row, 0, held.height + grown, width)
-        total, weight = _with_rows(total, grown), _with_rows(weight, grown)
-        valid = _with_rows(valid, grown)
-        for _, chip in zip(row, chips, strict=False):
-            shared = chip.planned.window.intersect(held)
-            if chip.scores is None or shared is None:
-                continue
-            there, here = shared.within(held), shared.within(chip.planned.window)
-            total[:, *there] += chip.scores[:, *here] * hann[here]
-            weight[there] += hann[here]
-            valid[there] |= chip.valid[here]
-        done = Window.from_stops(held.row, 0, next_start, width)
+        top, next_start = rows[number][0].window.row, next_starts[number]
+        for _, chip in zip(rows[number], chips, strict=False):
+            sums.add(chip)
         if number in wanted:
-            strip = _empty(done, len(codes), scores)
-            rows_done = slice(0, done.height)
-            mean = total[:, rows_done] / np.maximum(weight[rows_done], LEAST_WEIGHT)
-            joined = mean.astype(np.float32, copy=False)
-            _fill(strip, done, decide(joined), joined, valid[rows_done], codes)
+            strip = _empty(Window.from_stops(top, 0, next_start, width), len(codes), scores)
+            for part in _parts(strip.window):
+                mean, valid = sums.mean(part.within(strip.window))
+                _fill(strip, part, decide(mean), mean, valid, codes)
             yield strip
-        held = Window.from_stops(done.row_stop, 0, held.row_stop, width)
-        total = total[:, done.height :]
-        weight, valid = weight[done.height :], valid[done.height :]
+        sums.move_up(next_start - top)
 
 
-def _with_rows(array: npt.NDArray[Scalar], rows: int) -> npt.NDArray[Scalar]:
-    more = [(0, 0)] * (array.ndim - 2) + [(0, rows), (0, 0)]
-    return np.pad(array, more)
+class _WeightedSums:
+    """Of the scores of chips that overlap, in rows as many as a chip has."""
+
+    def __init__(self, planes: int, chip_shape: tuple[int, int], width: int) -> None:
+        shape = chip_shape[0], width
+        self._hann = _hann(chip_shape)
+        self._total = np.zeros((planes, *shape), np.float32)
+        self._weight, self._valid = np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
+
+    def add(self, chip: ScoredChip) -> None:
+        """Add a chip of the topmost row of chips."""
+        if chip.scores is not None:
+            window = chip.planned.window
+            cols = slice(window.col, window.col_stop)
+            self._total[:, :, cols] += chip.scores * self._hann
+            self._weight[:, cols] += self._hann
+            self._valid[:, cols] |= chip.valid
+
+    def mean(
+        self, place: tuple[slice, slice]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """The weighted mean (K, h, w) at a place, and where it has data."""
+        mean = self._total[:, *place].copy()
+        mean /= np.maximum(self._weight[place], LEAST_WEIGHT)
+        return mean, self._valid[place]
+
+    def move_up(self, rows: int) -> None:
+        """Forget the upper rows, and make room for as many below."""
+        for plane in (*self._total, self._weight, self._valid):
+            plane[: len(plane) - rows] = plane[rows:]
+            plane[len(plane) - rows :] = 0
+
+
+def _parts(window: Window) -> Iterator[Window]:
+    """A strip from left to right, in pieces that take little memory."""
+    for col in range(window.col, window.col_stop, PART_PX):
+        stop = min(col + PART_PX, window.col_stop)
+        yield Window.from_stops(window.row, col, window.row_stop, stop)
 
 
 def _hann(shape: tuple[int, int]) -> npt.NDArray[np.float32]:
