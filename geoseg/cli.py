@@ -20,6 +20,23 @@ from typing import Any
 import click
 
 from geoseg import printing
+from geoseg.cli_options import (
+    bands_option,
+    device_option,
+    folder_option,
+    gsd_option,
+    level_option,
+    max_pixels_option,
+    model_option,
+    nodata_option,
+    offset_option,
+    overwrite_option,
+    precision_option,
+    quiet_option,
+    runtime_option,
+    scale_option,
+    sensor_option,
+)
 from geoseg.errors import GeosegError, InputError
 from geoseg.job_commands import job
 
@@ -87,72 +104,15 @@ def cli() -> None:
 cli.add_command(job)
 
 
-# What several commands take, each once.
-model_option = click.option(
-    "-m",
-    "--model",
-    default="landcover",
-    show_default=True,
-    metavar="MODEL",
-    help="An installed model's name, or the path of a bundle.",
-)
-runtime_option = click.option(
-    "--runtime",
-    type=click.Choice(["auto", "openvino", "torch"]),
-    default="auto",
-    show_default=True,
-    help="What computes the network.",
-)
-device_option = click.option(
-    "--device", default="auto", metavar="NAME", help="Where: cpu, cuda, cuda:1; auto: a GPU if any."
-)
-precision_option = click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32", "bf16"]),
-    default="auto",
-    show_default=True,
-    help="How precisely. auto: bf16 where the machine is built for it.",
-)
-gsd_option = click.option(
-    "--gsd",
-    type=float,
-    metavar="METRES",
-    help="Read at this ground sample distance; 0: as it is. Default: within the model's range.",
-)
-folder_option = click.option(
-    "-o", "--output", default=".", metavar="DIR", help="Folder for the results."
-)
-bands_option = click.option(
-    "--bands", metavar="NAME=N,...", help="Which band is which: red=3,green=2,..."
-)
-scale_option = click.option(
-    "--scale", type=float, help="Reflectance = stored value x SCALE + OFFSET."
-)
-offset_option = click.option("--offset", type=float, help="See --scale.")
-level_option = click.option(
-    "--level",
-    type=click.Choice(["toa", "surface"]),
-    help="Of the reflectance: at the top of the atmosphere or at the surface. Default: as the "
-    "scene says.",
-)
-max_pixels_option = click.option("--max-pixels", type=int, help="Refuse scenes with more pixels.")
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace results that exist.")
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
-
-
 @cli.command()
 @click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
 @folder_option
 @model_option
 @bands_option
-@click.option(
-    "--sensor",
-    metavar="NAME",
-    help="Whose band names or band order the scene uses: sentinel2, landsat8, naip, ...",
-)
+@sensor_option
 @scale_option
 @offset_option
-@click.option("--nodata", type=float, help="The stored value that stands for no data.")
+@nodata_option
 @level_option
 @gsd_option
 @click.option(
@@ -263,10 +223,10 @@ def predict(
 @click.option("--coregister", is_flag=True, help="Correct the shift between the scenes.")
 @click.option("--force", is_flag=True, help="Go on where the scenes are shifted by over 3 px.")
 @bands_option
-@click.option("--sensor", metavar="NAME", help="Whose band names or band order the scenes use.")
+@sensor_option
 @scale_option
 @offset_option
-@click.option("--nodata", type=float, help="The stored value that stands for no data.")
+@nodata_option
 @click.option(
     "--gsd",
     type=float,
@@ -630,10 +590,10 @@ class _SeveralValues(click.Command):
     help="How far a boundary may be off. Default: two pixels.",
 )
 @bands_option
-@click.option("--sensor", metavar="NAME", help="Whose band names or band order the scenes use.")
+@sensor_option
 @scale_option
 @offset_option
-@click.option("--nodata", type=float, help="The stored value of scenes that stands for no data.")
+@nodata_option
 @level_option
 @gsd_option
 @runtime_option
