@@ -294,12 +294,14 @@ def _missing(
     wanted: Sequence[str], or_else: Sequence[Sequence[str]], found: Mapping[str, int], count: int
 ) -> str:
     have = " ".join(found) if found else f"{count} without names"
-    lacking = ", ".join(name for name in wanted if name not in found)
+    every = sorted((wanted, *or_else), key=len)
+    nearest = next((names for names in reversed(every) if len(names) <= count), every[0])
+    lacking = ", ".join(name for name in nearest if name not in found)
     sets = ", or ".join(" ".join(names) for names in (wanted, *or_else))
     need = f"the model needs the bands {sets}, the scene has {have} (missing: {lacking})"
-    if count < min(map(len, (wanted, *or_else))):
+    if count < len(nearest):
         return f"{need}; {count} bands are too few, choose another model with --model"
-    example = ",".join(f"{name}={i + 1}" for i, name in enumerate(wanted))
+    example = ",".join(f"{name}={i + 1}" for i, name in enumerate(nearest))
     return f"{need}; say which is which, such as --bands {example}, or name the --sensor"
 
 

@@ -157,6 +157,8 @@ def change(
             comparison.bands,
             units=comparison.units,
             stored_type=comparison.stored_type,
+            or_else=comparison.or_else,
+            levels=comparison.levels,
             reading=reading,
             fit=lambda grid: _around(comparison.fit(grid), area),
         ) as pair,

@@ -22,6 +22,7 @@ from geoseg.grid import Grid, Window
 from geoseg.map_making import Progress
 from geoseg.model.loading import Model
 from geoseg.raster.chips import PlannedChip
+from geoseg.raster.level import Level
 from geoseg.raster.scene import Chip, Reading, Scene, Units
 from geoseg.raster.stitch import Strip
 from geoseg.scene_mapping import predict_strips
@@ -42,6 +43,16 @@ class Comparison(Protocol):
     @property
     def bands(self) -> Sequence[str] | None:
         """Common names of the bands to read; None: all, in their order."""
+        ...
+
+    @property
+    def or_else(self) -> Sequence[Sequence[str]]:
+        """Sets of bands that will do where a scene lacks one of them."""
+        ...
+
+    @property
+    def levels(self) -> Sequence[Level]:
+        """Levels of reflectance that will do; empty: any."""
         ...
 
     @property
@@ -105,6 +116,8 @@ class ValueComparison:
         BandError: if it is not clear which bands to compare.
     """
 
+    or_else: Sequence[Sequence[str]] = ()
+    levels: Sequence[Level] = ()
     units: Units = "stored"
     stored_type = None
     legend = YES_OR_NO
@@ -151,6 +164,7 @@ class _ModelComparison:
             fitting_grid, name="the pair", card=model.card, gsd=gsd, max_pixels=reading.max_pixels
         )
         self.bands = model.card.bands
+        self.or_else, self.levels = model.card.band_sets, model.card.levels
         self.units = model.card.units
         self.stored_type = model.card.stored_type
 
@@ -200,6 +214,7 @@ class ClassComparison(_ModelComparison):
                 self.legend.legend,
                 self._wanted,
                 Draft(draft, pair.grid, DRAFT_PLANES, np.uint8),
+                calibrated=self._model.card.temperature != 1,
             )
 
     def _map(self, number: int, scene: Scene, see: See, watch: Stopwatch) -> Iterator[Strip]:

@@ -49,6 +49,8 @@ __all__ = [
 
 MOST_REMARKS = 6
 
+MOST_LISTED = 3
+
 
 def print_prediction(prediction: Prediction) -> None:
     """A finished map: classes by area, what was assumed, where the files are."""
@@ -240,7 +242,7 @@ def print_model(bundle: Bundle) -> None:
     card = bundle.card
     halo_px = card.halo_px if card.exact else card.chip_px // 4  # blended chips overlap by half
     times = card.chip_px**2 / (card.chip_px - 2 * halo_px) ** 2
-    gsd = "any" if card.gsd_m is None else "-".join(f"{each:g}" for each in card.gsd_m) + " m"
+    gsd = "any" if card.gsd_m is None else "-".join(f"{each:.3g}" for each in card.gsd_m) + " m"
     chips = f"{card.chip_px} px, halo {halo_px} px, stride {card.stride} px"
     click.echo(f"{card.name}: {card.description}")
     facts = {
@@ -257,10 +259,17 @@ def print_model(bundle: Bundle) -> None:
         "chips": f"{chips}; each pixel is computed {times:.2f} times",
         "joined": "without a trace" if card.exact else "by blending, never exactly",
         **{f"figure: {key}": value for key, value in card.figures.items()},
-        **{f"made: {key}": value for key, value in card.training.items()},
+        **{f"made: {key}": _gist(value) for key, value in card.training.items()},
         **{f"limit {i}": limit for i, limit in enumerate(card.limits, 1)},
     }
     click.echo(table(facts))
+
+
+def _gist(value: Any) -> Any:
+    """A value for a line of text: of long lists the first few."""
+    if isinstance(value, list | tuple) and len(value) > MOST_LISTED:
+        return f"{', '.join(map(str, value[:MOST_LISTED]))} and {len(value) - MOST_LISTED} more"
+    return value
 
 
 def scene_facts(header: Header) -> dict[str, Any]:

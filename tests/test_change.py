@@ -365,6 +365,20 @@ def test_the_default_model_sees_no_change_in_a_scene_and_itself(
     assert made.summary["shift_px"]["quality"] > 0.99
 
 
+def test_the_default_model_compares_in_the_bands_of_the_poorer_scene(
+    tmp_path: Path, write_scene: Write
+) -> None:
+    """Else the better map of one date would differ from the other's."""
+    with rasterio.open(SAMPLE) as scene:
+        pixels, profile = scene.read((1, 2, 3, 4)), scene.profile
+    after = write_scene(pixels, "after.tif", descriptions=SIX[:4], crs=profile["crs"],
+                        transform=profile["transform"], nodata=0)  # fmt: skip
+    made = geoseg.change(SAMPLE, after, output=tmp_path / "out")
+    assert made.summary["polygons"] == 0
+    assert made.summary["bands"] == ["blue", "green", "red", "nir"]
+    assert any("bands of the poorer one" in each for each in made.summary["assumed"])
+
+
 # --- bad input -----------------------------------------------------------------------------------
 
 
@@ -384,7 +398,7 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing(write_scene: Write, tmp_
         (good, good, {"method": "magic"}, InputError, "no method is called 'magic'"),
         (good, good, {"area": empty}, InputError, "formats"),
         (good, good, {"min_area": "large"}, InputError, "no area"),
-        (good, good, {"method": "model"}, BandError, "the model needs the bands"),
+        (other, other, {"method": "model"}, BandError, "the model needs the bands"),
     ):  # fmt: skip
         with pytest.raises(error, match=said) as caught:
             geoseg.change(before, after, output=out, **(options | more))  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from geoseg.bands import find_bands
 from geoseg.errors import BandError, GridError, SceneError
 from geoseg.grid import Grid, Window
 from geoseg.raster.align import onto_grid, pixel_mapping
+from geoseg.raster.level import Level
 from geoseg.raster.opening import open_scene
 from geoseg.raster.scene import Chip, Reading, Scene, Units
 from geoseg.raster.source import Header, RasterSource
@@ -149,6 +151,8 @@ def open_pair(
     stored_type: str | None = None,
     reading: Reading | None = None,
     fit: Callable[[Grid], Grid] | None = None,
+    or_else: Sequence[Sequence[str]] = (),
+    levels: Sequence[Level] = (),
 ) -> Iterator[ScenePair]:
     """Open two scenes on the grid that they share.
 
@@ -163,6 +167,9 @@ def open_pair(
         stored_type: see `open_scene`.
         reading: what a person says about both scenes.
         fit: makes the grid to read at out of the one that they share.
+        or_else: sets of bands to take, the largest first, where a scene lacks one of `bands`; both
+            scenes are read in the smaller one's.
+        levels: see `open_scene`.
 
     Raises:
         SceneError: if one cannot be read, only one has a CRS, or they do not overlap.
@@ -170,17 +177,24 @@ def open_pair(
     """
     reading = reading or Reading()
     with ExitStack() as stack:
-        scenes = [
-            stack.enter_context(
-                open_scene(path, bands, units=units, stored_type=stored_type, reading=reading)
-            )
-            for path in (before, after)
-        ]
+
+        def open_both(wanted: Sequence[str] | None) -> list[Scene]:
+            how: Any = {"units": units, "stored_type": stored_type, "reading": reading}
+            return [
+                stack.enter_context(open_scene(path, wanted, or_else=or_else, levels=levels, **how))
+                for path in (before, after)
+            ]
+
+        scenes, told = open_both(bands), dict[str, None]()
+        if scenes[0].bands != scenes[1].bands and or_else:
+            shared = min((scene.bands for scene in scenes), key=len)
+            scenes = open_both(shared)
+            told[f"both scenes read in the bands of the poorer one: {' '.join(shared)}"] = None
         grid = _shared_grid(*scenes)
         grid = grid if fit is None else fit(grid)
         fitted = [onto_grid(scene, grid) for scene in scenes]
         ranges = [_stored_range(path, reading) for path in (before, after)]
-        told = {f"{s.name}: {each}": None for s in fitted for each in s.assumed}
+        told |= {f"{s.name}: {each}": None for s in fitted for each in s.assumed}
         yield ScenePair(fitted[0], fitted[1], grid, (ranges[0], ranges[1]), scenes[1], tuple(told))
 
 

@@ -10,9 +10,10 @@ probability of change that both allow, the total variation distance
 which is 0 for equal probabilities and 1 for certain ones of different classes (the maximal
 coupling: Lindvall 2002). What each class has lost and gained in it says from what to what.
 
-Models that learned from doubtful labels are soft: where all agree that there are trees, they may
-say 0.4 trees and a little of everything. So p is not the model's own probability but p^2 / sum p^2,
-that of the class on which two who label independently agree.
+Of a model whose confidences are calibrated, p is its own probability. Others that learned from
+doubtful labels are soft: where all agree that there are trees, they may say 0.4 trees and a little
+of everything. So their p is p^2 / sum p^2, the probability of the class on which two who label
+independently agree.
 """
 
 from __future__ import annotations
@@ -84,6 +85,8 @@ class SemanticFindings:
     """What a model's maps of both dates say."""
 
     draft: Draft
+    calibrated: bool
+    """Whether probabilities were taken as the model gives them."""
 
     def strips(self) -> Iterator[Differences]:
         """See Findings."""
@@ -94,7 +97,8 @@ class SemanticFindings:
 
     def facts(self) -> dict[str, Any]:
         """What the summary says of it."""
-        statistic = "least probability of change: 1 - sum min(p, q) of squared, renormalized scores"
+        kind = "calibrated" if self.calibrated else "squared, renormalized"
+        statistic = f"least probability of change: 1 - sum min(p, q) of {kind} scores"
         return {"statistic": statistic, "rim": RIM / PERCENT, "core": CORE / PERCENT}
 
 
@@ -103,6 +107,8 @@ def compare_classes(
     legend: Legend,
     wanted: WantedTransitions,
     draft: Draft,
+    *,
+    calibrated: bool = False,
 ) -> SemanticFindings:
     """Compare the class probabilities of both dates.
 
@@ -111,16 +117,22 @@ def compare_classes(
         legend: their classes, in the order of the scores.
         wanted: transitions that count.
         draft: takes four planes of bytes.
+        calibrated: whether the model's probabilities can be believed as they are.
     """
     for earlier, later in strips:
         planes = np.full((4, *earlier.window.shape), NODATA, np.uint8)
         for begin in range(0, earlier.window.height, ROWS):
             rows = slice(begin, begin + ROWS)
             planes[:, rows] = _compared(
-                _scores(earlier, rows), _scores(later, rows), legend, wanted
+                _probabilities(_scores(earlier, rows), calibrated),
+                _probabilities(_scores(later, rows), calibrated),
+                legend,
+                wanted,
             )
-        draft.write(earlier.window, planes)
-    return SemanticFindings(draft)
+        valid = _scores(earlier, slice(None))[0] != NODATA
+        valid &= _scores(later, slice(None))[0] != NODATA
+        draft.write(earlier.window, np.where(valid, planes, np.uint8(NODATA)))
+    return SemanticFindings(draft, calibrated)
 
 
 def _scores(strip: Strip, rows: slice) -> Codes:
@@ -129,13 +141,11 @@ def _scores(strip: Strip, rows: slice) -> Codes:
     return strip.scores[:, rows]
 
 
-def _compared(earlier: Codes, later: Codes, legend: Legend, wanted: WantedTransitions) -> Codes:
+def _compared(p: Floats, q: Floats, legend: Legend, wanted: WantedTransitions) -> Codes:
     """(4, H, W): probability of change in percent, and the codes of Differences.
 
     Where the transition is not wanted, the class that was and the one that is are the stable one.
     """
-    valid = (earlier[0] != NODATA) & (later[0] != NODATA)
-    p, q = _probabilities(earlier), _probabilities(later)
     common = np.minimum(p, q)
     stable = common.argmax(axis=0)
     before, after = (p - common).argmax(axis=0), (q - common).argmax(axis=0)
@@ -143,11 +153,12 @@ def _compared(earlier: Codes, later: Codes, legend: Legend, wanted: WantedTransi
     counts = np.isin(before, wanted.before) & np.isin(after, wanted.after)
     places = (stable, np.where(counts, before, stable), np.where(counts, after, stable))
     codes = np.array(legend.codes, np.uint8)
-    planes = np.stack((percent.astype(np.uint8), *(codes[each] for each in places)))
-    return np.where(valid, planes, np.uint8(NODATA))
+    return np.stack((percent.astype(np.uint8), *(codes[each] for each in places)))
 
 
-def _probabilities(percent: Codes) -> Floats:
-    """That two independent labels are of each class, given that they are of the same."""
-    squares = np.square(percent.astype(np.float32))
-    return np.asarray(squares / np.maximum(squares.sum(axis=0), np.float32(1)))
+def _probabilities(percent: Codes, calibrated: bool) -> Floats:
+    """(K, H, W), that each class is right, see above."""
+    shares = percent.astype(np.float32)
+    if not calibrated:
+        np.square(shares, out=shares)
+    return np.asarray(shares / np.maximum(shares.sum(axis=0), np.float32(1)))

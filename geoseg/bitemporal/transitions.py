@@ -120,7 +120,7 @@ class TransitionCount:
         if not self._known:
             return None
         areas = self._square_metres[:NODATA, :NODATA]
-        return float(areas.sum() - np.trace(areas)) / 1e4
+        return float(areas[~np.eye(NODATA, dtype=np.bool_)].sum()) / 1e4
 
     def pixels(self, before: int, after: int) -> int:
         """How many went from one code to another."""
