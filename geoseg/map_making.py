@@ -160,7 +160,8 @@ class MapMaker:
                 scene, self.model, tiling=tiling, scores=scores, see_chip=see, watch=watch
             )
         order = Order(path, self.opening, self.source, tiling, scores)
-        return self.cluster.strips(order, scene, self.model.card, see)
+        shown = see if self.products.preview else None  # a scene is not read here for less
+        return self.cluster.strips(order, scene, self.model.card, shown)
 
 
 @contextmanager

@@ -60,6 +60,8 @@ class Strip:
 
     def where_sure(self, least_percent: int) -> Strip:
         """The same, with the code for uncertain pixels where the confidence is less."""
+        if not least_percent:
+            return self
         unsure = self.confidence < least_percent
         return replace(self, classes=np.where(unsure, np.uint8(UNCERTAIN), self.classes))
 
