@@ -15,7 +15,7 @@ from geoseg.grid import Window
 from geoseg.legend import Meanings
 from geoseg.outputs import staged
 from geoseg.raster.classes import ClassRaster, ConfidenceRaster, read_strips
-from geoseg.raster.geotiff import MapWriter
+from geoseg.raster.geotiff import MapWriter, write_category_names
 from geoseg.raster.source import MAX_PIXELS
 from geoseg.vector.database_address import is_database_url
 from geoseg.vector.layers import layer_file_names, write_layer
@@ -25,6 +25,9 @@ from geoseg.vector.sieve import MinArea, plan_sieve
 from geoseg.vector.tables import ClassAttributes, PolygonTable
 
 __all__ = ["MapPolygons", "Vectorization", "vectorize"]
+
+MOST_NAMED = 255
+"""GDAL has a name for every code from 0 on: larger ones would make a long list of nothing."""
 
 BLOCK_CACHE_MB = 64
 """GDAL keeps blocks that it has read, by default in a twentieth of all memory; strips are read
@@ -227,15 +230,20 @@ def _sieved_raster(
     if path is None:
         yield None
         return
-    target = Path(path)
-    with staged(target.parent, target.name, [target.name], overwrite=overwrite) as staging:
+    target, names = Path(path), raster.meanings.names
+    files = [target.name]
+    if names and 0 <= min(names) <= max(names) <= MOST_NAMED:
+        files.append(f"{target.name}.aux.xml")
+    with staged(target.parent, target.name, files, overwrite=overwrite) as staging:
         staged_path = staging.path(target.name)
         writer = MapWriter(staged_path, raster.grid, ("class",), tags=raster.tags, like=raster)
         try:
             yield writer
         finally:
             writer.discard()
-        staging.put_in_place([target.name])
+        if len(files) > 1:
+            write_category_names(staged_path, names)
+        staging.put_in_place(files)
 
 
 def _write_files(polygons: MapPolygons, target: Path, overwrite: bool) -> tuple[int, list[Path]]:

@@ -131,6 +131,9 @@ def test_the_sieved_raster_has_the_polygons_that_were_written(
         assert after.colormap(1)[1] == (0, 99, 0, 255)
         assert after.tags()["GEOSEG_LEGEND"] == LEGEND["GEOSEG_LEGEND"]
         np.testing.assert_array_equal(before.read(1) == 255, after.read(1) == 255)
+    sidecar = (tmp_path / "sieved.tif.aux.xml").read_text()
+    for name in json.loads(LEGEND["GEOSEG_LEGEND"]).values():
+        assert f"<Category>{name}</Category>" in sidecar
 
 
 def test_only_some_classes(classes: Path, tmp_path: Path) -> None:
