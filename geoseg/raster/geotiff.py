@@ -29,6 +29,9 @@ __all__ = ["MapWriter", "write_category_names"]
 
 BLOCK_PX = 512
 
+COPY_CACHE_BYTES = 64 << 20
+"""GDAL keeps blocks, by default in a twentieth of all memory; a copy meets each of them once."""
+
 
 class MapWriter:
     """Writes a byte raster strip by strip, then turns it into a checked COG.
@@ -92,16 +95,17 @@ class MapWriter:
         """Make the COG and check it against what was written."""
         with _writing(self._path):
             self._dataset.close()
-            rasterio.shutil.copy(
-                self._strips,
-                self._path,
-                driver="COG",
-                BLOCKSIZE=BLOCK_PX,
-                COMPRESS="DEFLATE",
-                BIGTIFF="IF_SAFER",
-                OVERVIEW_RESAMPLING=self._overviews,
-                NUM_THREADS="ALL_CPUS",
-            )
+            with rasterio.Env(GDAL_CACHEMAX=COPY_CACHE_BYTES):
+                rasterio.shutil.copy(
+                    self._strips,
+                    self._path,
+                    driver="COG",
+                    BLOCKSIZE=BLOCK_PX,
+                    COMPRESS="DEFLATE",
+                    BIGTIFF="IF_SAFER",
+                    OVERVIEW_RESAMPLING=self._overviews,
+                    NUM_THREADS="ALL_CPUS",
+                )
             self._strips.unlink()
             self._check()
 
