@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -11,7 +12,7 @@ from typing import Any, Self
 
 from geoseg.accuracy.area import AreaCount
 from geoseg.errors import SceneError
-from geoseg.legend import UNCERTAIN, UNCERTAIN_NAME, Legend, Meanings
+from geoseg.legend import Legend, Meanings
 from geoseg.model.loading import Model
 from geoseg.outputs import Staging
 from geoseg.raster.chips import PlannedChip
@@ -213,7 +214,8 @@ def provenance(
     }
 
 
-def _names(legend: Legend, least_percent: int) -> dict[int, str]:
+def _names(legend: Legend, least_percent: int) -> Mapping[int, str]:
     """Of the codes that a map may hold."""
-    names = {each.code: each.name for each in legend}
-    return names | {UNCERTAIN: UNCERTAIN_NAME} if least_percent else names
+    if least_percent:
+        return Meanings.of(legend).names
+    return {each.code: each.name for each in legend}

@@ -16,8 +16,8 @@ __all__ = ["AreaCount", "ClassArea"]
 FEW_CLASSES = 24
 """Up to so many, a mask for each is quicker than an area for each pixel."""
 
-
 COUNTED_AT_ONCE = 1 << 18
+"""Pixels: numpy takes eight bytes for each that it counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class AreaCount:
         """Count a strip of class codes, (H, W), that lies at `window`."""
         codes = classes.ravel()
         pixels = np.zeros(NODATA + 1, np.int64)
-        for first in range(0, len(codes), COUNTED_AT_ONCE):  # numpy takes 8 bytes for each
+        for first in range(0, len(codes), COUNTED_AT_ONCE):
             part = codes[first : first + COUNTED_AT_ONCE]
             pixels += np.bincount(part, minlength=NODATA + 1)
         self._pixels += pixels

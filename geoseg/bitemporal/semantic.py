@@ -124,14 +124,9 @@ def compare_classes(
         for begin in range(0, earlier.window.height, ROWS):
             rows = slice(begin, begin + ROWS)
             planes[:, rows] = _compared(
-                _probabilities(_scores(earlier, rows), calibrated),
-                _probabilities(_scores(later, rows), calibrated),
-                legend,
-                wanted,
+                _scores(earlier, rows), _scores(later, rows), legend, wanted, calibrated
             )
-        valid = _scores(earlier, slice(None))[0] != NODATA
-        valid &= _scores(later, slice(None))[0] != NODATA
-        draft.write(earlier.window, np.where(valid, planes, np.uint8(NODATA)))
+        draft.write(earlier.window, planes)
     return SemanticFindings(draft, calibrated)
 
 
@@ -141,11 +136,15 @@ def _scores(strip: Strip, rows: slice) -> Codes:
     return strip.scores[:, rows]
 
 
-def _compared(p: Floats, q: Floats, legend: Legend, wanted: WantedTransitions) -> Codes:
+def _compared(
+    earlier: Codes, later: Codes, legend: Legend, wanted: WantedTransitions, calibrated: bool
+) -> Codes:
     """(4, H, W): probability of change in percent, and the codes of Differences.
 
     Where the transition is not wanted, the class that was and the one that is are the stable one.
     """
+    valid = (earlier[0] != NODATA) & (later[0] != NODATA)
+    p, q = _probabilities(earlier, calibrated), _probabilities(later, calibrated)
     common = np.minimum(p, q)
     stable = common.argmax(axis=0)
     before, after = (p - common).argmax(axis=0), (q - common).argmax(axis=0)
@@ -153,7 +152,8 @@ def _compared(p: Floats, q: Floats, legend: Legend, wanted: WantedTransitions) -
     counts = np.isin(before, wanted.before) & np.isin(after, wanted.after)
     places = (stable, np.where(counts, before, stable), np.where(counts, after, stable))
     codes = np.array(legend.codes, np.uint8)
-    return np.stack((percent.astype(np.uint8), *(codes[each] for each in places)))
+    planes = np.stack((percent.astype(np.uint8), *(codes[each] for each in places)))
+    return np.where(valid, planes, np.uint8(NODATA))
 
 
 def _probabilities(percent: Codes, calibrated: bool) -> Floats:

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from geoseg.legend import NODATA, UNCERTAIN, Legend
+from geoseg.legend import NODATA, UNCERTAIN, UNCERTAIN_COLOUR, Legend, rgb_of
 
 __all__ = ["map_picture", "picture", "scene_picture", "shown_bands"]
 
-EMPTY, GREY = (235, 235, 235), (128, 128, 128)
+EMPTY = (235, 235, 235)
 NATURAL = ("red", "green", "blue")
 
 
@@ -42,7 +42,7 @@ def scene_picture(pixels: npt.NDArray[np.float32], known: npt.NDArray[np.bool_])
 def map_picture(codes: npt.NDArray[np.uint8], legend: Legend) -> Image.Image:
     """Class codes (H, W) in the legend's colours, pale where there are none."""
     colours = np.tile(np.array(EMPTY, np.uint8), (NODATA + 1, 1))
-    colours[UNCERTAIN] = GREY
+    colours[UNCERTAIN] = rgb_of(UNCERTAIN_COLOUR)
     for each in legend:
         colours[each.code] = each.rgb
     return picture(np.moveaxis(colours[codes], -1, 0))

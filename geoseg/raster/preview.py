@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from geoseg.grid import Window
-from geoseg.legend import NODATA, UNCERTAIN_NAME, Legend
+from geoseg.legend import NODATA, UNCERTAIN_COLOUR, UNCERTAIN_NAME, Legend, rgb_of
 from geoseg.raster.chips import PlannedChip
 from geoseg.raster.pictures import map_picture, scene_picture, shown_bands
 from geoseg.raster.scene import Chip
@@ -93,7 +93,8 @@ class Preview:
             scene_picture(self._pixels.planes, classes != NODATA),
             map_picture(classes, self._legend),
         )
-        colours = {c.name: c.rgb for c in self._legend} | {UNCERTAIN_NAME: GREY}
+        colours = {c.name: c.rgb for c in self._legend}
+        colours[UNCERTAIN_NAME] = rgb_of(UNCERTAIN_COLOUR)
         entries = [
             (rgb, f"{name}  {shares[name]:.1%}") for name, rgb in colours.items() if name in shares
         ]

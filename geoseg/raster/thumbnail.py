@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from geoseg.grid import Window
-from geoseg.legend import NODATA, UNCERTAIN, Legend
+from geoseg.legend import NODATA, UNCERTAIN, UNCERTAIN_COLOUR, Legend, rgb_of
 
 __all__ = ["Thumbnail"]
 
@@ -42,7 +42,7 @@ class Thumbnail:
         palette[NODATA] = EMPTY
         for each in legend:
             palette[each.code] = each.rgb
-        palette[UNCERTAIN] = GREY
+        palette[UNCERTAIN] = rgb_of(UNCERTAIN_COLOUR)
         image = Image.fromarray(self._codes, mode="P")
         image.putpalette(palette.tobytes())
         file = io.BytesIO()

@@ -233,18 +233,22 @@ def prepare(recipe: Recipe) -> Iterator[Lesson]:
 
 
 def _hyperparameters(recipe: Recipe) -> dict[str, Any]:
-    sets = [[recipe.bands.index(band) for band in chosen] for chosen in recipe.band_sets]
+    sets = [list(chosen) for chosen in _band_places(recipe)]
     return {**recipe.network, **({"band_sets": sets} if sets else {})}
+
+
+def _band_places(recipe: Recipe) -> tuple[tuple[int, ...], ...]:
+    """The recipe's sets of bands, by the places of the bands."""
+    return tuple(tuple(map(recipe.bands.index, chosen)) for chosen in recipe.band_sets)
 
 
 def _variation(recipe: Recipe) -> Variation:
     if recipe.dates == 1:
-        band_sets = tuple(tuple(map(recipe.bands.index, chosen)) for chosen in recipe.band_sets)
         return Variation(
             recipe.flips,
             recipe.rotate,
             recipe.jitter,
-            band_sets=band_sets,
+            band_sets=_band_places(recipe),
             fewer_bands=recipe.fewer_bands,
         )
     unchanged = recipe.legend.codes.index(recipe.unchanged)

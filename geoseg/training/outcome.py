@@ -277,13 +277,17 @@ def _figures(judged: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _value_ranges(lesson: Lesson) -> tuple[tuple[float, float], ...]:
-    """Lowest and highest usual value of each band, in the recipe's units."""
+    """Lowest and highest usual value of each band, in the recipe's units.
+
+    None where a band has one value nearly everywhere: nothing could be said to be unusual.
+    """
     recipe = lesson.recipe
     learnt = [lesson.surveys[area.ground] for area in lesson.split.train]
     usual = usual_values(learnt, len(recipe.bands))
     if recipe.logarithm is not None:
         usual = np.exp(usual) - recipe.logarithm
-    return tuple((float(f"{low:.4g}"), float(f"{high:.4g}")) for low, high in usual)
+    ranges = tuple((float(f"{low:.4g}"), float(f"{high:.4g}")) for low, high in usual)
+    return ranges if all(low < high for low, high in ranges) else ()
 
 
 def _number(value: float | None) -> float | None:
