@@ -140,6 +140,11 @@ class Recipe(BaseModel):
     pretrained: str | None = Field(
         None, description="Weights to begin the encoder with: imagenet, a file, a torchgeo name."
     )
+    begin_with: str | None = Field(
+        None,
+        description="A bundle, or an installed model, to learn on from: the same network and "
+        "bands; its scaling is kept.",
+    )
     chip_px: Px = Field(256, description="Side of the chips that are learnt from.")
     predict_chip_px: Px | None = Field(
         None, description="Side of the chips that are predicted; null: the network's need."
@@ -166,6 +171,14 @@ class Recipe(BaseModel):
         1.0,
         description="Chips are enlarged or shrunk up to this factor; or from one to another: "
         "[1, 3] learns 10 m scenes at 10 to 30 m.",
+    )
+    zoomed: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="Share of the chips that are enlarged or shrunk."
+    )
+    align_px: Px = Field(
+        1,
+        description="Chips begin at multiples of so many pixels, as those that are predicted do; "
+        "where a teacher gave the labels, its own stride.",
     )
     jitter: Annotated[float, Field(ge=0, le=1)] = Field(
         0.1, description="How far brightness and contrast of chips vary, in standard deviations."

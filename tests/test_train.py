@@ -20,11 +20,12 @@ import rasterio
 import torch
 from made_ground import CLASSES, grid_at, make_scene, recipe_of, write_raster, write_recipe
 from PIL import Image
+from safetensors.torch import load
 
 import geoseg
 from geoseg.errors import BandError, InputError, OutputError, TrainingError
 from geoseg.learning import train
-from geoseg.model.bundle import load_bundle
+from geoseg.model.bundle import Bundle, load_bundle
 from geoseg.model.loading import load_model
 from geoseg.training.callbacks import Progress
 from geoseg.training.task import _averaging, count_classes
@@ -104,6 +105,38 @@ def test_the_bundle_predicts_as_it_was_judged(learnt: geoseg.Training, folder: P
     kept = (labels != 0) & chip.valid
     right = (scores["torch"].argmax(axis=0) + 1 == labels)[kept].mean()
     assert right == pytest.approx(learnt.summary["test"]["overall"], abs=0.02)
+
+
+def test_it_learns_on_from_a_model(learnt: geoseg.Training, folder: Path, tmp_path: Path) -> None:
+    known = str(learnt.bundle.path)
+    barely = {"epochs": 1, "chips_per_epoch": 8, "batch": 8, "lr": 1e-9, "validation": 0.25}
+    done = train(recipe_of(folder, begin_with=known, **barely), output=tmp_path / "on")
+    assert done.summary["validation"]["mean_iou"] > 0.9  # chance gives about a third
+    card = done.bundle.card
+    assert card.training["begun_with"] == learnt.bundle.label
+    assert known not in card.to_json()  # a path of somebody's machine
+    np.testing.assert_array_equal(card.mean, learnt.bundle.card.mean)
+    four = CLASSES | {4: "water"}
+    other = train(
+        recipe_of(folder, begin_with=known, classes=four, **barely), output=tmp_path / "four"
+    )
+    ours, theirs = (
+        load(each.parts["weights.safetensors"]) for each in (other.bundle, learnt.bundle)
+    )
+    assert set(ours) == set(theirs)
+    last = {name for name in ours if ours[name].shape != theirs[name].shape}
+    assert {len(ours[name]) for name in last} == {4}
+    for name in set(ours) - last:
+        if ".running_" not in name:  # those follow the chips, whatever the learning rate
+            torch.testing.assert_close(ours[name], theirs[name], atol=1e-6, rtol=1e-5)
+    for wrong, said in (
+        ({"bands": ["nir", "red"]}, "differ in bands"),
+        ({"logarithm": 1.0}, "differ in logarithm"),
+        ({"architecture": "segnet", "network": {}}, "differ in architecture"),
+        ({"network": {"widths": [4, 16]}}, "are not those of the recipe"),
+    ):
+        with pytest.raises(InputError, match=said):
+            train(recipe_of(folder, begin_with=known, **wrong), output=tmp_path / "wrong")
 
 
 def test_a_training_is_the_same_every_time(folder: Path, tmp_path: Path) -> None:
@@ -274,7 +307,7 @@ def test_it_learns_from_doubts_and_with_bands_missing(tmp_path: Path) -> None:
     recipe = recipe_of(
         tmp_path, labels="soft/*.tif", labels_are="probabilities", unlabelled=[],
         band_sets=[["red"]], loss="soft_cross_entropy", epochs=6, chips_per_epoch=24,
-        validation=0.25, logarithm=10.0, zoom=[1, 2], limits=["It has seen no snow."],
+        validation=0.25, logarithm=10.0, zoom=[1, 2], zoomed=0.5, align_px=2, limits=["It has seen no snow."],
     )  # fmt: skip
     done = train(recipe, output=tmp_path / "run")
     assert done.summary["validation"]["mean_iou"] > 0.6
@@ -360,14 +393,28 @@ def test_kill_9_changes_nothing(folder: Path, tmp_path: Path) -> None:
     assert killed_weights == weights_of(whole)
 
 
+def _parameters(bundle: Bundle) -> np.ndarray:
+    tensors = load(bundle.parts["weights.safetensors"])
+    return np.concatenate([tensors[name].numpy().ravel() for name in sorted(tensors)])
+
+
 @pytest.mark.slow
 def test_two_processes_learn_together(folder: Path, tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path / "r.yaml", folder, epochs=2, batch=2, chips_per_epoch=8)
+    plain: Any = {
+        "epochs": 2, "chips_per_epoch": 32, "average": 0.0, "precision": "float32",
+        "network": {"widths": [4, 8], "batch_norm": False},
+    }  # fmt: skip
+    recipe = write_recipe(tmp_path / "r.yaml", folder, batch=2, **plain)
     command = geoseg_train(recipe, tmp_path / "run", "--set", "devices=2", "--json")
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     summary = json.loads(line)
     assert summary["machine"].split(", ")[1] == "2 x CPU"
-    assert summary["validation"]["mean_iou"] > 0.2
-    assert load_bundle(tmp_path / "run" / "model").card.training["epochs"] == 2
+    together = load_bundle(tmp_path / "run" / "model")
+    assert together.card.training["epochs"] == 2
+    alone = train(recipe_of(folder, batch=4, **plain), output=tmp_path / "alone").bundle
+    half = train(recipe_of(folder, batch=2, **plain), output=tmp_path / "half").bundle
+    weights = [_parameters(each) for each in (together, alone, half)]
+    apart, other = (np.abs(each - weights[1]).mean() for each in (weights[0], weights[2]))
+    assert apart < other / 10  # the same chips in a step, so the same but for what is unlabelled

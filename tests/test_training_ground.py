@@ -279,10 +279,10 @@ def test_a_chip_always_holds_labels_and_stays_in_its_area(data: st.DataObject) -
     for _ in range(data.draw(st.integers(1, 3))):
         row, col = (data.draw(st.integers(0, size - 1)) for size in shape)
         labels[row, col] = data.draw(st.integers(0, 2))
-    chip = data.draw(st.sampled_from([32, 48, 64, 256]))
+    chip, align = data.draw(st.sampled_from([32, 48, 64, 256])), data.draw(st.integers(1, 3))
     sampler = RandomChips(
         [Area(0, Window(0, 0, *shape))], [counted(labels)], chip_px=chip, length=20,
-        zoom=(1 / 1.3, 1.3), seed=data.draw(st.integers(0, 99)),
+        zoom=(1 / 1.3, 1.3), seed=data.draw(st.integers(0, 99)), align_px=align,
     )  # fmt: skip
     padded = np.pad(labels, 400, constant_values=NODATA)
     for place in sampler:
@@ -291,7 +291,17 @@ def test_a_chip_always_holds_labels_and_stays_in_its_area(data: st.DataObject) -
             padded[400 + w.row : 400 + w.row_stop, 400 + w.col : 400 + w.col_stop] != NODATA
         ).any()
         for start, stop, size in ((w.row, w.row_stop, shape[0]), (w.col, w.col_stop, shape[1])):
-            assert (start >= 0 and stop <= size) or (start <= 0 and stop >= size)
+            assert start % align == 0
+            beyond = align - 1
+            assert (start >= 0 and stop <= size + beyond) or (start <= beyond and stop >= size)
+
+
+def test_a_share_of_the_chips_is_zoomed() -> None:
+    area, labels = Area(0, Window(0, 0, 200, 200)), counted(np.zeros((200, 200), np.uint8))
+    sampler = RandomChips([area], [labels], chip_px=48, length=400, zoom=(1.5, 2.0), zoomed=0.25)
+    sides = [place.window.height for place in sampler]
+    assert all(side == 48 or 72 <= side <= 96 for side in sides)
+    assert 60 < sum(side > 48 for side in sides) < 140
 
 
 def test_draws_are_a_function_of_seed_and_epoch_and_are_shared_out() -> None:

@@ -19,6 +19,7 @@ from geoseg.nets.zoo import NETWORKS, build_model
 from geoseg.raster.source import RasterSource
 from geoseg.recipe import Recipe
 from geoseg.training.augment import Variation
+from geoseg.training.beginning import begin_with
 from geoseg.training.class_weights import class_weights
 from geoseg.training.datasets import AheadLoader, LabelledGround
 from geoseg.training.ground import Ground, find_pairs, open_grounds
@@ -154,6 +155,8 @@ class Lesson(LightningDataModule):
             "length": self.length,
             "seed": recipe.seed,
             "zoom": recipe.zoom_range,
+            "zoomed": recipe.zoomed,
+            "align_px": recipe.align_px,
         }
         if recipe.sampler == "random":
             return RandomChips(areas, self.surveys, **told)
@@ -181,7 +184,9 @@ class Lesson(LightningDataModule):
     @property
     def _share(self) -> tuple[int, int]:
         trainer = self.trainer
-        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        if trainer is None:  # the schedule is made before processes know of each other
+            return 0, self.recipe.devices
+        return trainer.global_rank, trainer.world_size
 
     def split_json(self) -> str:
         """Which windows of which scenes are for what."""
@@ -224,6 +229,8 @@ def prepare(recipe: Recipe) -> Iterator[Lesson]:
         split = split_grounds(recipe, pairs, grounds, surveys, network.reach_px or recipe.chip_px)
         learnt = [surveys[area.ground] for area in split.train]
         statistics = band_statistics(learnt, len(recipe.bands))
+        if recipe.begin_with is not None:
+            statistics = begin_with(recipe.begin_with, network, recipe)
         flat = np.flatnonzero(statistics[1] == 0)
         if len(flat):
             raise InputError(f"band {recipe.bands[flat[0]]} has one value everywhere")

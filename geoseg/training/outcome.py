@@ -38,6 +38,9 @@ PIXELS_A_CHIP = 1 << 13
 
 AUXILIARY = "auxiliary."
 
+NOT_ON_THE_CARD = {"data", "sources", "limits", "begin_with"}
+"""Of the recipe: paths, and what the card has a place of its own for."""
+
 
 def conclude(
     folder: Path,
@@ -237,7 +240,8 @@ def _bundle(folder: Path, lesson: Lesson, network: nn.Module, summary: dict[str,
             "geoseg": version("geoseg"),
             "date": datetime.now(UTC).date().isoformat(),
             "sources": list(recipe.sources),
-            "recipe": recipe.model_dump(mode="json", exclude={"data", "sources", "limits"}),
+            "recipe": recipe.model_dump(mode="json", exclude=NOT_ON_THE_CARD),
+            **({"begun_with": load_bundle(recipe.begin_with).label} if recipe.begin_with else {}),
             "scenes": lesson.seen,
             "machine": summary["machine"],
             "epochs": summary["epochs"],

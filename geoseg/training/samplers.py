@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,8 @@ class RandomChips(Sampler[ChipPlace]):
         length: chips in an epoch.
         seed: of all draws.
         zoom: windows are from so much to so much of the size of a chip.
+        zoomed: share of the windows that are.
+        align_px: windows begin at multiples of it.
 
     Raises:
         InputError: if no chip fits into the areas without touching what is kept apart.
@@ -75,8 +77,10 @@ class RandomChips(Sampler[ChipPlace]):
         length: int,
         seed: int = 0,
         zoom: tuple[float, float] = (1.0, 1.0),
+        zoomed: float = 1.0,
+        align_px: int = 1,
     ) -> None:
-        self._chip_px, self._zoom = chip_px, zoom
+        self._chip_px, self._zoom, self._zoomed, self._align_px = chip_px, zoom, zoomed, align_px
         self._length, self._seed = length, seed
         self._epoch, self._share = 0, (0, 1)
         found = [_cells(area, surveys[area.ground]) for area in areas]
@@ -115,7 +119,8 @@ class RandomChips(Sampler[ChipPlace]):
         bounds = np.cumsum(weights)
         for _ in range(TRIES * TRIES):
             cell = int(np.searchsorted(bounds, rng.random() * bounds[-1], side="right"))
-            side = round(self._chip_px * np.exp(rng.uniform(*np.log(self._zoom))))
+            times = np.exp(rng.uniform(*np.log(self._zoom)))
+            side = round(self._chip_px * (times if rng.random() < self._zoomed else 1))
             window = self._around(cell, max(CELL_PX, side), rng)
             if window is not None:
                 ground = self._cells[self._owner[cell]].area.ground
@@ -131,21 +136,36 @@ class RandomChips(Sampler[ChipPlace]):
         area = self._cells[owner].area
         covered = self._cells[owner].windows[cell - self._first[owner]]
         for _ in range(TRIES):
-            row = _start(
-                area.window.row, area.window.height, covered.row, covered.height, side, rng
+            row, col = (
+                self._start(rng, side, low=low, size=size, cell=cell, cell_size=cell_size)
+                for low, size, cell, cell_size in (
+                    (area.window.row, area.window.height, covered.row, covered.height),
+                    (area.window.col, area.window.width, covered.col, covered.width),
+                )
             )
-            col = _start(area.window.col, area.window.width, covered.col, covered.width, side, rng)
             window = Window(row, col, side, side)
             if not any(window.intersect(kept) for kept in area.without):
                 return window
         return None
+
+    def _start(
+        self, rng: np.random.Generator, side: int, *, low: int, size: int, cell: int, cell_size: int
+    ) -> int:
+        """Where a chip begins that covers a cell inside [low, low + size), if it fits there."""
+        if side >= size:
+            first, last = low + size - side, low
+        else:
+            first, last = max(low, cell + cell_size - side), min(low + size - side, cell)
+        first, last = -(-first // self._align_px), last // self._align_px
+        return self._align_px * int(rng.integers(first, max(first, last) + 1))
 
 
 class RareClassChips(RandomChips):
     """Chips drawn class by class, a rare class more often: P(c) ~ exp((1 - f(c)) / temperature).
 
     f(c) is the class's share of all labelled pixels. A chip covers a cell of 32 x 32 px that holds
-    `min_class_px` of the class drawn at least, where there is such a cell.
+    `min_class_px` of the class drawn at least, where there is such a cell. What else it takes,
+    RandomChips tells.
 
     Reference:
         Rare class sampling of Hoyer, Dai, Van Gool: "DAFormer", CVPR 2022.
@@ -162,9 +182,9 @@ class RareClassChips(RandomChips):
         chip_px: int,
         length: int,
         seed: int = 0,
-        zoom: tuple[float, float] = (1.0, 1.0),
+        **more: Any,
     ) -> None:
-        super().__init__(areas, surveys, chip_px=chip_px, length=length, seed=seed, zoom=zoom)
+        super().__init__(areas, surveys, chip_px=chip_px, length=length, seed=seed, **more)
         self.probabilities = class_probabilities(self._counts.sum(axis=0), temperature)
         """(K,), how often each class is drawn; 0 where it is absent."""
         enough = self._counts >= min_class_px
@@ -242,14 +262,3 @@ def _cells(area: Area, survey: GroundSurvey) -> _Cells:
         counts.append(survey.cells[row, col])
     shape = (0, survey.cells.shape[2])
     return _Cells(area, tuple(windows), np.array(counts) if counts else np.zeros(shape, np.int32))
-
-
-def _start(
-    low: int, size: int, cell: int, cell_size: int, side: int, rng: np.random.Generator
-) -> int:
-    """Where a chip begins that covers a cell inside [low, low + size), if it fits there."""
-    if side >= size:
-        return low - int(rng.integers(side - size + 1))
-    first = max(low, cell + cell_size - side)
-    last = min(low + size - side, cell)
-    return int(rng.integers(first, last + 1))
