@@ -29,6 +29,7 @@ from geoseg.model.bundle import DEFAULT_MODEL
 from geoseg.model.loading import Model, load_model
 from geoseg.model.runtime import RuntimeName
 from geoseg.outputs import Staging, staged
+from geoseg.raster.level import Level
 from geoseg.raster.scene import Reading
 from geoseg.raster.source import MAX_PIXELS
 from geoseg.scene_opening import GDAL_CACHE_BYTES
@@ -82,6 +83,7 @@ def change(
     scale: float | None = None,
     offset: float | None = None,
     nodata: float | None = None,
+    level: Level | None = None,
     gsd: float | None = None,
     runtime: RuntimeName = "auto",
     max_pixels: int = MAX_PIXELS,
@@ -119,6 +121,7 @@ def change(
         scale: value = stored value * scale + offset, in both scenes.
         offset: see scale.
         nodata: the stored value that stands for no data, in both scenes.
+        level: of both scenes' reflectance, "toa" at the top of the atmosphere or "surface".
         gsd: compare at this ground sample distance in metres; 0: as the scenes are. By default
             within the model's range.
         runtime: what computes the model: "auto", "openvino" or "torch".
@@ -142,7 +145,7 @@ def change(
     names = file_names(stem)
     minimum = None if min_area is None else MinArea.parse(min_area)
     dates, warnings = scene_dates(scenes, (before_date, after_date))
-    reading = Reading(bands, sensor, scale, offset, nodata, max_pixels)
+    reading = Reading(bands, sensor, scale, offset, nodata, max_pixels, level)
     classes = _classes(from_classes), _classes(to_classes)
     if method == "model":
         loaded = model if isinstance(model, Model) else load_model(model, runtime=runtime)

@@ -227,6 +227,7 @@ def predict(
 @scale_option
 @offset_option
 @nodata_option
+@level_option
 @click.option(
     "--gsd",
     type=float,

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -377,6 +378,15 @@ def test_the_default_model_compares_in_the_bands_of_the_poorer_scene(
     assert made.summary["polygons"] == 0
     assert made.summary["bands"] == ["blue", "green", "red", "nir"]
     assert any("bands of the poorer one" in each for each in made.summary["assumed"])
+
+
+def test_both_scenes_are_brought_to_the_level_of_the_model(tmp_path: Path) -> None:
+    model = geoseg.load_model("landcover")
+    of_toa = replace(model, card=model.card.model_copy(update={"levels": ("toa",)}))
+    made = geoseg.change(SAMPLE, SAMPLE, output=tmp_path, model=of_toa, level="surface")
+    said = "reflectance of level surface brought to toa by one line"
+    assert any(said in each for each in made.summary["assumed"])
+    assert made.summary["polygons"] == 0
 
 
 # --- bad input -----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ __all__ = ["ChangeDetector", "Comparison", "MadeChange"]
 
 SETTINGS = (
     "min_area", "from_classes", "to_classes", "coregister", "force", "bands", "sensor", "scale",
-    "offset", "nodata", "gsd",
+    "offset", "nodata", "level", "gsd",
 )  # fmt: skip
 """Keys of a job that the result of a comparison depends on."""
 

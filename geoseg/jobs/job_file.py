@@ -77,6 +77,7 @@ class Job(BaseModel):
     scale: float | None = Field(None, description="Reflectance = stored value x scale + offset.")
     offset: float | None = Field(None, description="See scale.")
     nodata: float | None = Field(None, description="The stored value that stands for no data.")
+    level: Literal["toa", "surface"] | None = Field(None, description="Of their reflectance.")
     gsd: float | None = Field(None, description="Read at this ground sample distance, metres.")
     runtime: Literal["auto", "openvino", "torch"] = Field("auto", description="As for predict.")
     max_pixels: int | None = Field(None, gt=0, description="Refuse scenes with more pixels.")
