@@ -6,7 +6,8 @@ learnt. For `geoseg evaluate`, what is kept apart also gets `classes/`, the teac
 `sure/`, those that it gives over 0.6; 0 elsewhere. Copy 0 is the chip itself; the others, of
 training places only, are given the colours of another chip or mixed with it, varied in light,
 brought to the other processing level, and labelled anew, so that the student learns the teacher's
-function and not its answers by heart. Files that exist are left as they are.
+function and not its answers by heart. Seven more, in `turned/`, are the chip turned and mirrored:
+of those, the teacher says something else. Files that exist are left as they are.
 """
 
 import argparse
@@ -37,6 +38,9 @@ CLASSES = (
     "snow_and_ice",
 )  # fmt: skip
 REACH_PX = 24
+WAYS = 8
+"""To turn and mirror a chip, the chip itself counted."""
+
 LEVEL_CHANGES = 0.35
 SURE = 0.6
 
@@ -98,6 +102,15 @@ def read_chip(chips: Path, row: Row) -> Chip:
     with rasterio.open(chips / "learn" / f"{row.name}.tif") as mask:
         learn = mask.read(1) == 1
     return Chip(pixels, learn & (pixels > 0).any(0), row.level == "L2A")
+
+
+def turn(chip: Chip, way: int) -> Chip:
+    """The chip turned by `way` right angles, mirrored first from the fourth way on."""
+    pixels, learn = (
+        np.rot90(each[..., ::-1] if way >= 4 else each, way % 4, (-2, -1))
+        for each in (chip.pixels, chip.learn)
+    )
+    return Chip(np.ascontiguousarray(pixels), np.ascontiguousarray(learn), chip.surface)
 
 
 def to_top_of_atmosphere(chip: Chip) -> Chip:
@@ -212,13 +225,16 @@ def load_teacher(folder: Path) -> Teacher:
 
 
 def copies(rows: list[Row], chips: Path, count: int) -> Iterator[tuple[Row, int, Chip]]:
-    """Every copy to label, the chips themselves first."""
+    """Every copy to label: the chips themselves, in other colours, turned (numbered below 0)."""
     for row in rows:
         yield row, 0, read_chip(chips, row)
     train = [row for row in rows if row.split == "train"]
     for k in range(1, count + 1):
         for row in train:
             yield row, k, make_copy(row, k, train, chips)
+    for way in range(1, WAYS):
+        for row in train:
+            yield row, -way, turn(read_chip(chips, row), way)
 
 
 def make_copy(row: Row, k: int, train: list[Row], chips: Path) -> Chip:
@@ -251,7 +267,8 @@ def write(row: Row, copy: int, folder: Path, chip: Chip, teach: Teacher) -> None
 
 
 def path_of(folder: Path, what: str, row: Row, copy: int) -> Path:
-    return folder / row.split / what / f"{row.name}__{copy}.tif"
+    part = row.split if copy >= 0 else "turned"
+    return folder / part / what / f"{row.name}__{copy}.tif"
 
 
 def write_raster(
