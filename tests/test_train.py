@@ -307,7 +307,8 @@ def test_it_learns_from_doubts_and_with_bands_missing(tmp_path: Path) -> None:
     recipe = recipe_of(
         tmp_path, labels="soft/*.tif", labels_are="probabilities", unlabelled=[],
         band_sets=[["red"]], loss="soft_cross_entropy", epochs=6, chips_per_epoch=24,
-        validation=0.25, logarithm=10.0, zoom=[1, 2], zoomed=0.5, align_px=2, limits=["It has seen no snow."],
+        validation=0.25, logarithm=10.0, zoom=[1, 2], zoomed=0.5, align_px=2,
+        limits=["It has seen no snow."],
     )  # fmt: skip
     done = train(recipe, output=tmp_path / "run")
     assert done.summary["validation"]["mean_iou"] > 0.6
