@@ -13,11 +13,9 @@ from torch import Tensor, nn
 
 from geoseg.model.card import GRAPH_NOTE, Card
 from geoseg.model.network import scoring_network
+from geoseg.nets.network import COUNTER
 
 __all__ = ["export_graph", "weight_bytes", "weights_of"]
-
-COUNTER = "num_batches_tracked"
-"""A training counter of batch norm that says nothing about the function."""
 
 
 def weights_of(network: nn.Module) -> dict[str, Tensor]:

@@ -7,7 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Encoder", "Network"]
+__all__ = ["AUXILIARY", "COUNTER", "Encoder", "Network"]
+
+AUXILIARY = "auxiliary."
+"""What the parameters of an auxiliary head are called first."""
+
+COUNTER = "num_batches_tracked"
+"""What a training counter of batch norm is called last, which says nothing about the function."""
 
 LEAST_DEVIATION = 0.1
 """Added to a chip's own deviation, in those of the training scenes: where a chip shows one thing

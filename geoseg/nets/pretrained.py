@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from geoseg.bands import COMMON_NAMES
 from geoseg.errors import BandError, ModelError
-from geoseg.nets.network import Network
+from geoseg.nets.network import COUNTER, Network
 from geoseg.nets.weight_files import (
     RGB,
     PublishedWeights,
@@ -156,7 +156,7 @@ def _matched(target: Mapping[str, Tensor], found: PublishedWeights) -> dict[str,
         plain = name.removeprefix("model.").replace(".", "_")
         if plain in published:
             given[name] = published[plain]
-        elif name.endswith("num_batches_tracked"):
+        elif name.endswith(COUNTER):
             given[name] = tensor
         else:
             raise ModelError(f"{found.where} is of another network: it has no {name}")

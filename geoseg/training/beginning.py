@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +13,27 @@ from safetensors.torch import load
 from geoseg.errors import InputError
 from geoseg.model.bundle import WEIGHTS, load_bundle
 from geoseg.model.card import Card
-from geoseg.nets.network import Network
+from geoseg.nets.network import AUXILIARY, COUNTER, Network
 from geoseg.recipe import Recipe
 
-__all__ = ["begin_with"]
-
-Statistics = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
-
-LEFT_OUT = "num_batches_tracked", "auxiliary."
-"""What bundles do not hold: a counter of batch norm, and heads that only help to learn."""
+__all__ = ["Beginning", "begin_with"]
 
 
-def begin_with(model: str | Path, network: Network, recipe: Recipe) -> Statistics:
+@dataclass(frozen=True, slots=True, eq=False)
+class Beginning:
+    """What a training has of the model that it began with, besides the weights."""
+
+    label: str
+    """Its name and the start of its hash."""
+    statistics: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+    """Mean and standard deviation of each band, (C,) both, as the model takes them: what it has
+    learnt holds for values scaled by those."""
+
+
+def begin_with(model: str | Path, network: Network, recipe: Recipe) -> Beginning:
     """Give a network the weights of a model that sees the same bands in the same way.
 
     A last layer for another number of classes keeps the weights that it has.
-
-    Returns:
-        Mean and standard deviation of each band, (C,) both, as the model takes them: what it has
-        learnt holds for values scaled by those.
 
     Raises:
         ModelError: if there is no such model.
@@ -43,7 +46,8 @@ def begin_with(model: str | Path, network: Network, recipe: Recipe) -> Statistic
     taken = {
         name: tensor
         for name, tensor in own.items()
-        if not any(each in name for each in LEFT_OUT) and not _of_classes(name, own, weights)
+        if not (name.startswith(AUXILIARY) or name.endswith(COUNTER))  # bundles hold neither
+        and not _of_classes(name, own, weights)
     }
     fits = all(name in weights and weights[name].shape == own[name].shape for name in taken)
     if not fits or set(weights) - set(own):
@@ -54,11 +58,9 @@ def begin_with(model: str | Path, network: Network, recipe: Recipe) -> Statistic
     with torch.no_grad():
         for name, tensor in taken.items():
             tensor.copy_(weights[name])
-    bands = len(recipe.bands)
-    return (
-        np.asarray(bundle.card.mean[:bands], np.float64),
-        np.asarray(bundle.card.stddev[:bands], np.float64),
-    )
+    card, bands = bundle.card, len(recipe.bands)
+    mean, stddev = (np.asarray(each[:bands], np.float64) for each in (card.mean, card.stddev))
+    return Beginning(bundle.label, (mean, stddev))
 
 
 def _of_classes(name: str, own: dict[str, torch.Tensor], weights: dict[str, torch.Tensor]) -> bool:

@@ -19,7 +19,7 @@ from geoseg.nets.zoo import NETWORKS, build_model
 from geoseg.raster.source import RasterSource
 from geoseg.recipe import Recipe
 from geoseg.training.augment import Variation
-from geoseg.training.beginning import begin_with
+from geoseg.training.beginning import Beginning, begin_with
 from geoseg.training.class_weights import class_weights
 from geoseg.training.datasets import AheadLoader, LabelledGround
 from geoseg.training.ground import Ground, find_pairs, open_grounds
@@ -56,6 +56,7 @@ class Lesson(LightningDataModule):
         network: what learns.
         statistics: mean and standard deviation of each band, (C,) both.
         stored_type: of all scenes, None if they differ.
+        beginning: of the model that the network has its weights from, if it has.
     """
 
     def __init__(
@@ -67,11 +68,12 @@ class Lesson(LightningDataModule):
         network: Network,
         statistics: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
         stored_type: str | None,
+        beginning: Beginning | None = None,
     ) -> None:
         super().__init__()
         self.recipe, self.grounds, self.surveys = recipe, grounds, surveys
         self.split, self.network, self.statistics = split, network, statistics
-        self.stored_type = stored_type
+        self.stored_type, self.beginning = stored_type, beginning
         self.stride = network.stride
         self.tiling = _tiling(recipe, network)
         variation = _variation(recipe)
@@ -224,19 +226,23 @@ def prepare(recipe: Recipe) -> Iterator[Lesson]:
     stride = network.stride
     if recipe.chip_px % stride:
         raise InputError(f"chip_px {recipe.chip_px} is no multiple of the network's {stride}")
+    beginning = None
+    if recipe.begin_with is not None:
+        beginning = begin_with(recipe.begin_with, network, recipe)
     with open_grounds(recipe, pairs) as grounds:
         surveys = survey_grounds(recipe, pairs, grounds)
         split = split_grounds(recipe, pairs, grounds, surveys, network.reach_px or recipe.chip_px)
         learnt = [surveys[area.ground] for area in split.train]
-        statistics = band_statistics(learnt, len(recipe.bands))
-        if recipe.begin_with is not None:
-            statistics = begin_with(recipe.begin_with, network, recipe)
+        if beginning is None:
+            statistics = band_statistics(learnt, len(recipe.bands))
+        else:
+            statistics = beginning.statistics
         flat = np.flatnonzero(statistics[1] == 0)
         if len(flat):
             raise InputError(f"band {recipe.bands[flat[0]]} has one value everywhere")
         scenes = [path for pair in pairs for path in (pair.scene, pair.after) if path is not None]
         stored = _stored_type(recipe, scenes)
-        yield Lesson(recipe, grounds, surveys, split, network, statistics, stored)
+        yield Lesson(recipe, grounds, surveys, split, network, statistics, stored, beginning)
 
 
 def _hyperparameters(recipe: Recipe) -> dict[str, Any]:

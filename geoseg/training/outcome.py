@@ -21,6 +21,7 @@ from geoseg.accuracy.matrix import ErrorMatrix
 from geoseg.legend import NODATA
 from geoseg.model.bundle import Bundle, load_bundle, save_bundle
 from geoseg.model.card import make_card
+from geoseg.nets.network import AUXILIARY, COUNTER
 from geoseg.nets.zoo import build_model
 from geoseg.training.lesson import Lesson
 from geoseg.training.pictures import Example, draw_curves, draw_examples, draw_matrix
@@ -35,8 +36,6 @@ EXAMPLES = 4
 
 PIXELS_A_CHIP = 1 << 13
 """How many at most tell how far confidences can be believed."""
-
-AUXILIARY = "auxiliary."
 
 NOT_ON_THE_CARD = {"data", "sources", "limits", "begin_with"}
 """Of the recipe: paths, and what the card has a place of its own for."""
@@ -105,9 +104,7 @@ def _bare(lesson: Lesson, weights: dict[str, Tensor]) -> nn.Module:
     )
     kept = {name: tensor for name, tensor in weights.items() if not name.startswith(AUXILIARY)}
     counters = {
-        name: tensor
-        for name, tensor in network.state_dict().items()
-        if name.endswith("num_batches_tracked")
+        name: tensor for name, tensor in network.state_dict().items() if name.endswith(COUNTER)
     }
     network.load_state_dict(kept | counters, strict=True)
     return network.eval()
@@ -241,7 +238,7 @@ def _bundle(folder: Path, lesson: Lesson, network: nn.Module, summary: dict[str,
             "date": datetime.now(UTC).date().isoformat(),
             "sources": list(recipe.sources),
             "recipe": recipe.model_dump(mode="json", exclude=NOT_ON_THE_CARD),
-            **({"begun_with": load_bundle(recipe.begin_with).label} if recipe.begin_with else {}),
+            **({} if lesson.beginning is None else {"begun_with": lesson.beginning.label}),
             "scenes": lesson.seen,
             "machine": summary["machine"],
             "epochs": summary["epochs"],
