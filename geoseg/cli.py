@@ -171,9 +171,11 @@ def predict(
     One bad scene does not stop the others; it is reported, and the exit status says so.
     """
     _refuse_twins(scenes)
-    if not no_polygons:
-        from geoseg.vector.quick_start import import_pyogrio
+    from geoseg.quick_start import import_openvino, import_pyogrio
 
+    if options["runtime"] != "torch":
+        import_openvino()
+    if not no_polygons:
         import_pyogrio()
     from geoseg.prediction import predict_scenes
 
@@ -653,9 +655,11 @@ def _failure_status(error: Exception) -> int:
 
 def _refuse_twins(scenes: tuple[str, ...]) -> None:
     """Scenes of one name would overwrite each other's results."""
+    from geoseg.raster.products.opening import scene_stem
+
     seen: dict[str, str] = {}
     for scene in scenes:
-        twin = seen.setdefault(Path(scene).stem, scene)
+        twin = seen.setdefault(scene_stem(scene), scene)
         if twin is not scene:
             raise InputError(f"{twin} and {scene} would write the same files; map them apart")
 

@@ -20,6 +20,7 @@ from geoseg.model.card import Card
 from geoseg.model.loading import Model, load_model
 from geoseg.model.runtime import Precision, RuntimeName
 from geoseg.raster.chips import PlannedChip
+from geoseg.raster.opening import SceneFiles
 from geoseg.raster.scene import Scene
 from geoseg.raster.stitch import Strip
 from geoseg.scene_mapping import SeeChip, Tiling, predict_strips
@@ -56,7 +57,7 @@ class ModelSource:
 class Order:
     """Rows of chips to be mapped."""
 
-    scene: str
+    scene: SceneFiles
     opening: Opening
     model: ModelSource
     tiling: Tiling

@@ -34,6 +34,10 @@ ALIGNMENT_TOLERANCE_PX = 1e-3
 """Two grids are one lattice when their pixels differ by less than this."""
 
 
+SAME_GSD = 1.01
+"""Ground sample distances that differ by less than this factor are one: a projection stretches."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A rectangle of whole pixels: rows [row, row + height), columns [col, col + width).
@@ -199,6 +203,17 @@ class Grid:
         """The same ground from the same first corner, with pixels `factor` times as large."""
         shape = math.ceil(self.height / factor - 1e-6), math.ceil(self.width / factor - 1e-6)
         return Grid(self.crs, self.transform @ Affine.scale(factor), shape)
+
+    def at_gsd(self, gsd_m: float) -> Grid:
+        """The same ground at another ground sample distance; itself where it is the same one.
+
+        Raises:
+            GridError: if its own is not known.
+        """
+        if self.gsd_m is None:
+            raise GridError("a grid whose gsd is not known has no other")
+        factor = gsd_m / self.gsd_m
+        return self if 1 / SAME_GSD < factor < SAME_GSD else self.rescale(factor)
 
     @property
     def is_north_up(self) -> bool:

@@ -238,9 +238,9 @@ class RasterLabels:
         inside = (row >= 0) & (row < raster.height) & (col >= 0) & (col < raster.width)
         codes = np.full(window.shape, NO_CLASS, np.int32)
         if inside.any():
-            row, col = row[inside].astype(np.int64), col[inside].astype(np.int64)
-            part = Window.from_stops(row.min(), col.min(), row.max() + 1, col.max() + 1)
-            codes[inside] = self._raster.read(part)[row - part.row, col - part.col]
+            at = np.stack([row[inside], col[inside]]).astype(np.int64)
+            part = Window.from_stops(*at.min(axis=1).tolist(), *(at.max(axis=1) + 1).tolist())
+            codes[inside] = self._raster.read(part)[at[0] - part.row, at[1] - part.col]
         return codes
 
     def _footprint(self) -> shapely.Polygon:

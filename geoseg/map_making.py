@@ -22,6 +22,8 @@ from geoseg.model.runtime import Precision, RuntimeName
 from geoseg.outputs import staged
 from geoseg.raster.decision import PERCENT
 from geoseg.raster.level import Level
+from geoseg.raster.opening import SceneFiles, SceneLike
+from geoseg.raster.products.opening import scene_stem
 from geoseg.raster.scene import Reading, Scene
 from geoseg.raster.source import MAX_PIXELS
 from geoseg.raster.stitch import Join, Strip
@@ -94,9 +96,9 @@ class MapMaker:
     output: Path
     overwrite: bool
 
-    def map_file(self, path: str, progress: Progress | None) -> Callable[[], Prediction]:
+    def map_files(self, path: SceneFiles, progress: Progress | None) -> Callable[[], Prediction]:
         """Map a scene and return what is left to do: its files are finished and put in place."""
-        watch, stem, products = Stopwatch(), Path(path).stem, self.products
+        watch, stem, products = Stopwatch(), scene_stem(path), self.products
         names = products.file_names(stem)
         with ExitStack() as open_files, self._opened(path) as (scene, tiling):
             staging = open_files.enter_context(
@@ -140,14 +142,14 @@ class MapMaker:
             return map_array(classes, scene.grid, array, attrs)
 
     @contextmanager
-    def _opened(self, scene: str | Path | xarray.DataArray) -> Iterator[tuple[Scene, Tiling]]:
+    def _opened(self, scene: SceneLike) -> Iterator[tuple[Scene, Tiling]]:
         """The scene at a gsd that the model knows, and how it is cut into chips."""
         with self.opening.open(scene, self.model.card) as opened:
             yield opened, self.tiling.settled(opened.grid.shape, self.model, self.memory_bytes)
 
     def _strips(
         self,
-        path: str,
+        path: SceneFiles,
         scene: Scene,
         tiling: Tiling,
         scores: bool,

@@ -15,6 +15,7 @@ from geoseg.model.bundle import DEFAULT_MODEL
 from geoseg.model.loading import Model
 from geoseg.model.runtime import Precision, RuntimeName
 from geoseg.raster.level import Level
+from geoseg.raster.opening import SceneFiles, SceneLike
 from geoseg.raster.source import MAX_PIXELS
 from geoseg.raster.stitch import Join
 
@@ -31,7 +32,7 @@ class PredictOptions(MapOptions, total=False):
 
 
 @overload
-def predict(scene: str | Path, **options: Unpack[PredictOptions]) -> Prediction: ...
+def predict(scene: SceneFiles, **options: Unpack[PredictOptions]) -> Prediction: ...
 
 
 @overload
@@ -39,7 +40,7 @@ def predict(scene: xarray.DataArray, **options: Unpack[PredictOptions]) -> xarra
 
 
 def predict(
-    scene: str | Path | xarray.DataArray,
+    scene: SceneLike,
     *,
     model: str | Path | Model = DEFAULT_MODEL,
     output: str | Path = ".",
@@ -74,8 +75,8 @@ def predict(
     rioxarray's conventions gives a DataArray of class codes and writes nothing.
 
     Args:
-        scene: a raster file, a Sentinel-2 or Landsat folder, a STAC item, or an array of
-            (band, y, x).
+        scene: a raster file, a Sentinel-2 or Landsat folder, a STAC item, a list of files of a
+            band each, or an array of (band, y, x).
         model: an installed model's name, a bundle's path, or a loaded model.
         output: the folder for the results.
         bands: 1-based band numbers by common name, or as text, "red=3,green=2".
@@ -145,9 +146,9 @@ def predict(
         dask=dask,
     )
     with map_maker(options) as maker:
-        if not isinstance(scene, str | Path):
-            return maker.map_array(scene)
-        return maker.map_file(str(scene), progress)()
+        if isinstance(scene, str | Path | list | tuple):
+            return maker.map_files(scene, progress)()
+        return maker.map_array(scene)
 
 
 def predict_scenes(
@@ -176,7 +177,7 @@ def predict_scenes(
             for scene in map(str, scenes):
                 try:
                     with bar(Path(scene)) as tell:
-                        finish = maker.map_file(scene, tell)
+                        finish = maker.map_files(scene, tell)
                 except Exception as error:
                     finish = partial(_fail, error)
                 begun = scene, pool.submit(finish)
@@ -193,7 +194,7 @@ def _predict_at_once(
     """As many scenes at a time as the cluster has threads: each may be too small for all."""
     with ThreadPoolExecutor(cluster.threads, thread_name_prefix="geoseg-scene") as pool:
         begun = [
-            (scene, pool.submit(lambda path: maker.map_file(path, None)(), scene))
+            (scene, pool.submit(lambda path: maker.map_files(path, None)(), scene))
             for scene in map(str, scenes)
         ]
         try:

@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import rasterio
 
@@ -15,11 +13,8 @@ from geoseg.errors import InputError, SceneError
 from geoseg.grid import Grid
 from geoseg.model.card import Card
 from geoseg.raster.align import onto_grid
-from geoseg.raster.opening import open_scene
+from geoseg.raster.opening import SceneLike, open_scene
 from geoseg.raster.scene import Reading, Scene
-
-if TYPE_CHECKING:
-    import xarray
 
 __all__ = ["GDAL_CACHE_BYTES", "Opening", "at_gsd", "fitting_grid", "refuse_two_dates"]
 
@@ -40,7 +35,7 @@ class Opening:
     """Metres to read at, 0 for the scene's own, None for the nearest that the model knows."""
 
     @contextmanager
-    def open(self, scene: str | Path | xarray.DataArray, card: Card) -> Iterator[Scene]:
+    def open(self, scene: SceneLike, card: Card) -> Iterator[Scene]:
         """Open a scene for the model of a card.
 
         Raises:
@@ -115,4 +110,4 @@ def at_gsd(grid: Grid, name: str, gsd: float | None, max_pixels: int) -> Grid:
             f"{name} at {gsd:g} m would have {height:.3g} x {width:.3g} pixels; "
             "choose another --gsd"
         )
-    return grid.rescale(factor)
+    return grid.at_gsd(gsd)

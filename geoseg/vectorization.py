@@ -29,9 +29,9 @@ __all__ = ["MapPolygons", "Vectorization", "vectorize"]
 MOST_NAMED = 255
 """GDAL has a name for every code from 0 on: larger ones would make a long list of nothing."""
 
-BLOCK_CACHE_MB = 64
+BLOCK_CACHE_BYTES = 64 << 20
 """GDAL keeps blocks that it has read, by default in a twentieth of all memory; strips are read
-once. Only counts where no raster was opened before in the same process."""
+once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def vectorize(
     source = Path(raster)
     target = str(output or f"{_stem(source)}_polygons.gpkg")
     with (
-        rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_MB),
+        rasterio.Env(GDAL_CACHEMAX=BLOCK_CACHE_BYTES),
         closing(ClassRaster(source, nodata=nodata, max_pixels=max_pixels)) as opened,
     ):
         polygons = MapPolygons(

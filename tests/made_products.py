@@ -50,6 +50,7 @@ def make_safe(
     baseline: str = "05.10",
     offset: int | None = -1000,
     quality: Any = None,
+    older: bool = False,
 ) -> Path:
     """A .SAFE folder.
 
@@ -58,6 +59,7 @@ def make_safe(
         stored: values by band ("02", "8A"), on the band's own grid or one for all.
         level: 1C or 2A.
         baseline: of the processing.
+        older: name things as the first baselines of Level-2A did.
         offset: in the metadata; None: none, as before baseline 04.00.
         quality: the scene classification at 20 m, or Level-1C's classification mask at 60 m,
             three planes.
@@ -81,12 +83,13 @@ def make_safe(
         write_band(place, quality, 20)
     elif quality is not None:
         write_band(granule / "QI_DATA" / "MSK_CLASSI_B00.jp2", quality, 60)
-    (safe / f"MTD_MSIL{level}.xml").write_text(_safe_metadata(level, baseline, offset))
+    (safe / f"MTD_MSIL{level}.xml").write_text(_safe_metadata(level, baseline, offset, older))
     return safe
 
 
-def _safe_metadata(level: str, baseline: str, offset: int | None) -> str:
+def _safe_metadata(level: str, baseline: str, offset: int | None, older: bool) -> str:
     kind, prefix = ("RADIO", "") if level == "1C" else ("BOA", "BOA_")
+    prefix = "L2A_BOA_" if older else prefix
     offsets = "" if offset is None else "".join(
         f'<{kind}_ADD_OFFSET band_id="{number}">{offset}</{kind}_ADD_OFFSET>\n'
         for number in range(13)
@@ -114,11 +117,11 @@ def make_landsat(
     text: bool = False,
     **more: str,
 ) -> Path:
-    """A Collection 2 folder, `level` 1TP or 2SP, with its MTL as JSON or as text."""
+    """A Collection 2 folder, `level` 1TP, 2SP or 2SR, with its MTL as JSON or as text."""
     name = LANDSAT.format(level=level)
     product = folder / name
     contents = {"PROCESSING_LEVEL": f"L{level}"}
-    middle = "_SR_B" if level == "2SP" else "_B"
+    middle = "_SR_B" if level[0] == "2" else "_B"
     for band, values in stored.items():
         values = flat(30, values) if np.isscalar(values) else values
         contents[f"FILE_NAME_BAND_{band}"] = f"{name}{middle}{band}.TIF"
@@ -138,7 +141,7 @@ def make_landsat(
             for what, value in (("MULT", "2.0000E-05"), ("ADD", "-0.100000"))
         },
     }  # fmt: skip
-    if level == "2SP":
+    if level[0] == "2":
         groups["LEVEL2_SURFACE_REFLECTANCE_PARAMETERS"] = {
             f"REFLECTANCE_{what}_BAND_{band}": value for band in stored
             for what, value in (("MULT", "2.75e-05"), ("ADD", "-0.2"))

@@ -47,6 +47,8 @@ def test_sentinel2_reflectance_as_esa_defines_it(tmp_path: Path, level: str) -> 
 def test_before_baseline_4_there_is_no_offset(tmp_path: Path) -> None:
     chip, _ = read_all(make_safe(tmp_path, SENTINEL_SIX, baseline="02.14", offset=None))
     assert values(chip)[0] == pytest.approx(0.15)
+    first = make_safe(tmp_path / "o", SENTINEL_SIX, baseline="02.05", offset=None, older=True)
+    assert values(read_all(first)[0])[0] == pytest.approx(0.15)
     broken = make_safe(tmp_path, SENTINEL_SIX, baseline="04.00", offset=None)
     with pytest.raises(SceneError, match=r"baseline 04\.00 but tells no offset"):
         read_all(broken)
@@ -97,13 +99,15 @@ def test_saturated_sentinel2_pixels_are_no_measurements(tmp_path: Path) -> None:
     assert np.argwhere(~chip.valid).tolist() == [[3, 4]]
 
 
-@pytest.mark.parametrize("text", [False, True])
-def test_landsat_surface_reflectance_as_usgs_defines_it(tmp_path: Path, text: bool) -> None:
-    chip, scene = read_all(make_landsat(tmp_path, LANDSAT_SIX, text=text))
+@pytest.mark.parametrize(("level", "text"), [("2SP", False), ("2SP", True), ("2SR", False)])
+def test_landsat_surface_reflectance_as_usgs_defines_it(
+    tmp_path: Path, level: str, text: bool
+) -> None:
+    chip, scene = read_all(make_landsat(tmp_path, LANDSAT_SIX, level=level, text=text))
     expected = [stored * 0.0000275 - 0.2 for stored in LANDSAT_SIX.values()]
     assert values(chip) == pytest.approx(expected, abs=1e-6)
     assert scene.grid.transform.a == 30
-    assert scene.name.startswith("LC09_L2SP_190028")
+    assert scene.name.startswith(f"LC09_L{level}_190028")
 
 
 def test_landsat_level_1_is_divided_by_the_sine_of_the_sun(tmp_path: Path) -> None:
@@ -177,6 +181,33 @@ def test_several_bands_in_an_asset(tmp_path: Path) -> None:
     assert values(chip) == pytest.approx([0.04, 0.03])
 
 
+def test_an_item_that_tells_no_scale(tmp_path: Path) -> None:
+    """What its properties, its file or the person say counts, before what is customary."""
+    write_band(tmp_path / "B04.tif", flat(10, 1900), 10)
+    write_band(tmp_path / "share.tif", flat(10, 1900).astype(np.float32) / 10000, 10)
+
+    def red(href: str = "B04.tif", said: dict[str, Any] | None = None, **properties: Any) -> float:
+        asset = {"href": href, "eo:bands": [{"name": "B04", "common_name": "red"}]}
+        item = make_item(tmp_path / "item.json", {"red": asset}, **properties)
+        return values(read_all(item, ("red",), **(said or {}))[0])[0]
+
+    assert red() == pytest.approx(0.19)
+    product = "S2B_MSIL2A_20240612T100029_N0510_R122_T33TWN_20240612T134455.SAFE"
+    for new in ({"s2:processing_baseline": "05.10"}, {"s2:product_uri": product}):
+        assert red(**new) == pytest.approx(0.09)
+        assert red(**new, **{"earthsearch:boa_offset_applied": True}) == pytest.approx(0.19)
+    assert red(**{"s2:processing_baseline": "03.01"}) == pytest.approx(0.19)
+    assert red(**{"landsat:correction": "L2SP"}) == pytest.approx(1900 * 2.75e-5 - 0.2)
+    assert red("share.tif") == pytest.approx(0.19)
+    for more in ({}, {"earthsearch:boa_offset_applied": True}):
+        assert red(said={"scale": 2e-4, "offset": 0.01}, **more) == pytest.approx(0.39)
+    with pytest.raises(InputError, match="--sensor is for plain files"):
+        red(said={"sensor": "landsat8"})
+    asset = {"href": "B04.tif", "eo:bands": [{"common_name": "red"}], "raster:scale": 1e-3}
+    item = make_item(tmp_path / "wrong.json", {"red": asset})
+    assert not read_all(item, ("red",), nodata=1900)[0].valid.any()
+
+
 def test_files_of_a_band_each(tmp_path: Path) -> None:
     files = [
         write_band(tmp_path / name, flat(gsd, stored), gsd)
@@ -195,6 +226,51 @@ def test_files_of_a_band_each(tmp_path: Path) -> None:
     assert values(chip) == pytest.approx([1e-4])
     with pytest.raises(BandError, match=r"picture\.tif does not say which band"):
         read_all([*files, write_band(tmp_path / "picture.tif", flat(10, 1), 10)], ("red",))
+
+
+def test_what_is_said_of_files_of_a_band_each_counts(tmp_path: Path) -> None:
+    new = "S2B_MSIL1C_20240612T100029_N0510_R122_T33TWN_20240612T134455"
+    files = [
+        write_band(tmp_path / f"{new}_{band}.tif", flat(10, value), 10)
+        for band, value in (("B04", 1900), ("B08", 4000))
+    ]
+    chip, scene = read_all(files, ("red", "nir"))
+    assert values(chip) == pytest.approx([0.09, 0.3])
+    assert any("as of processing baseline 05.10" in each for each in scene.assumed)
+    chip, _ = read_all(files, ("red", "nir"), scale=2.75e-5, offset=-0.02)
+    assert values(chip) == pytest.approx([1900 * 2.75e-5 - 0.02, 4000 * 2.75e-5 - 0.02])
+    assert not read_all(files, ("red", "nir"), nodata=1900)[0].valid.any()
+    told = Reading(bands="red=1,nir=2")
+    with (
+        pytest.raises(InputError, match="--bands is for plain files"),
+        open_scene(files, ("red", "nir"), reading=told),
+    ):
+        pass
+
+
+def test_a_list_of_files_is_mapped_and_named_after_what_they_share(tmp_path: Path) -> None:
+    name = "T33TWN_20240612T100031"
+    files: list[str | Path] = [
+        write_band(tmp_path / f"{name}_B{band}_10m.tif", flat(10, value), 10)
+        for band, value in SENTINEL_SIX.items()
+    ]
+    done = geoseg.predict(files, output=tmp_path / "map", polygons=False, preview=False)
+    assert done.files["classes"].name == f"{name}_classes.tif"
+    plain = [shutil.copy(file, tmp_path / f"{Path(file).stem[-7:-4]}.tif") for file in files]
+    done = geoseg.predict(plain, output=tmp_path / "map", polygons=False, preview=False)
+    assert done.files["classes"].name == f"{tmp_path.name}_classes.tif"
+
+
+def test_maps_of_a_product_are_called_after_it_however_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    safe = make_safe(tmp_path, SENTINEL_SIX)
+    monkeypatch.chdir(safe)
+    for number, given in enumerate((".", "MTD_MSIL2A.xml", safe)):
+        output = tmp_path / str(number)
+        done = geoseg.predict(given, output=output, polygons=False, preview=False)
+        assert done.files["classes"].name == f"{safe.stem}_classes.tif"
+        assert done.summary["scene"] == safe.name
 
 
 def test_info_tells_what_a_product_is(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def test_a_map_needs_neither_torch_nor_data_frames(tmp_path: Path, options: list
         "xarray",
         "matplotlib",
         "distributed",
+        "openvino.tools.ovc",
     )
     assert loaded_after(code, *heavy) == []
     polygons = loaded_after(code.replace("-q", "--overwrite', '-q"), "numba", "pyogrio")
@@ -49,7 +50,7 @@ def test_a_map_needs_neither_torch_nor_data_frames(tmp_path: Path, options: list
 
 def test_data_frames_still_work_where_they_were_put_off(tmp_path: Path) -> None:
     code = f"""
-from geoseg.vector.quick_start import import_pyogrio
+from geoseg.quick_start import import_pyogrio
 import_pyogrio()
 import sys
 assert not {{"pandas", "geopandas"}} & set(sys.modules)
@@ -59,3 +60,16 @@ pyogrio.write_dataframe(frame, {str(tmp_path / "one.gpkg")!r})
 assert pyogrio.read_dataframe({str(tmp_path / "one.gpkg")!r}).equals(frame)
 """
     assert loaded_after(code, "pandas") == ["pandas"]
+
+
+def test_models_can_still_be_converted_where_that_was_put_off() -> None:
+    code = """
+from geoseg.quick_start import import_openvino
+import_openvino()
+import sys
+assert "openvino.tools.ovc" not in sys.modules
+import geoseg, openvino
+assert openvino.Core().available_devices
+from openvino.tools.ovc import convert_model
+"""
+    assert loaded_after(code, "openvino.tools.ovc") == ["openvino.tools.ovc"]

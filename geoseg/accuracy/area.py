@@ -82,8 +82,8 @@ class AreaCount:
 
     @property
     def hectares_by_code(self) -> npt.NDArray[np.float64] | None:
-        """(256,), true area of each code; None when the map has no CRS."""
-        return None if self._grid.crs is None else self._square_metres / 1e4
+        """(256,), true area of each code; None without a CRS that has a place on the Earth."""
+        return self._square_metres / 1e4 if self._has_areas else None
 
     @property
     def valid_share(self) -> float:

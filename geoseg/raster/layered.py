@@ -62,6 +62,8 @@ class Product:
     """What hides cloud, its shadow and what else is not ground."""
     assumed: tuple[str, ...] = ()
     """What it does not say itself, a sentence each."""
+    says: tuple[str, ...] = ("bands", "sensor", "scale", "offset", "nodata")
+    """What nobody has to say of it: those parts of a Reading are refused."""
 
     @property
     def bands(self) -> tuple[str, ...]:

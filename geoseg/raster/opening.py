@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from geoseg.bands import BandMatch, match_bands
 from geoseg.errors import InputError, SceneError
@@ -18,29 +17,26 @@ from geoseg.grid import Window
 from geoseg.raster.layered import LayeredScene, Product, open_layers
 from geoseg.raster.level import Level, between_levels, level_named
 from geoseg.raster.products.opening import find_product, product_of_files
-from geoseg.raster.products.sentinel2 import level_told, offset_told
+from geoseg.raster.products.sentinel2 import level_told
+from geoseg.raster.scaling import Scaling, reflectance_scaling, told_scaling
 from geoseg.raster.scene import Reading, Scene, SourceScene, Units
 from geoseg.raster.source import Header, RasterSource, Source
 
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["SceneLike", "open_scene"]
+__all__ = ["SceneFiles", "SceneLike", "open_scene"]
 
-SceneLike: TypeAlias = "str | Path | list[str | Path] | tuple[str | Path, ...] | xarray.DataArray"
+SceneFiles: TypeAlias = str | Path | list[str | Path] | tuple[str | Path, ...]
+"""A raster, a product's folder or item, or files of a band each."""
+
+SceneLike: TypeAlias = "SceneFiles | xarray.DataArray"
 
 PLAUSIBLE_REFLECTANCE = 2.0
 """The median of no real scene's reflectance is above this; of unscaled integers it is."""
 
 LOWEST_REFLECTANCE = -1.0
 """Corrections of the atmosphere leave values a little below 0, never these."""
-
-EIGHT_BIT = (
-    "8-bit values / 255 taken as reflectance: a stretched picture is none, so expect a worse map"
-)
-
-OF_FILES = ("bands", "sensor", "scale", "offset", "nodata")
-"""What a person may say about a file, and a product says itself."""
 
 
 @contextmanager
@@ -94,14 +90,14 @@ def open_scene(
 def _product(scene: SceneLike, reading: Reading) -> Product | None:
     level = level_named(reading.level)
     if isinstance(scene, str | Path):
-        product = find_product(Path(scene))
+        product = find_product(Path(scene), reading)
     elif isinstance(scene, list | tuple):
-        return replace(product_of_files([Path(p) for p in scene], reading.sensor), level=level)
+        product = product_of_files([Path(each) for each in scene], reading)
     else:
         return None
     if product is None:
         return None
-    told = [name for name in OF_FILES if getattr(reading, name) is not None]
+    told = [name for name in product.says if getattr(reading, name) is not None]
     if level is not None and product.level not in (None, level):
         told.append("level")
     if told:
@@ -205,46 +201,18 @@ def _scaling(
     units: Units,
     stored_type: str | None,
     reading: Reading,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], tuple[str, ...]]:
+) -> Scaling:
     """Scale and offset of each band, and what was assumed to choose them."""
-    count = len(numbers)
-    scales = np.array([header.scales[n - 1] for n in numbers], np.float32)
-    offsets = np.array([header.offsets[n - 1] for n in numbers], np.float32)
-    if reading.scale is not None or reading.offset is not None:
-        for name, value in (("scale", reading.scale), ("offset", reading.offset)):
-            if value is not None and not math.isfinite(value):
-                raise InputError(f"--{name} {value} is no number to calculate with")
-        if reading.scale == 0:
-            raise InputError("--scale 0 would make every value the same")
-        scales = scales if reading.scale is None else np.full_like(scales, reading.scale)
-        offsets = offsets if reading.offset is None else np.full_like(offsets, reading.offset)
-        return scales, offsets, (f"values x {scales[0]:g} + {offsets[0]:g}, as told",)
-    if units == "stored":
-        if stored_type is not None and header.dtype != np.dtype(stored_type):
-            raise SceneError(
-                f"{header.name} holds {header.dtype} values, the model was trained on "
-                f"{stored_type} values as stored; say how they compare with --scale and --offset"
-            )
-        return *_constant(count, 1.0), ()
-    if (scales != 1).any() or (offsets != 0).any():
-        return scales, offsets, ()
-    if header.dtype.kind == "f":
-        return scales, offsets, ("values taken as reflectance 0-1",)
-    if header.dtype == np.uint8:
-        return *_constant(count, 1 / 255), (EIGHT_BIT,)
-    if header.dtype.itemsize == 2:
-        told = offset_told(header.name, header.tags)
-        if told is not None:
-            said = f"{header.dtype} values / 10000 - 0.1 taken as reflectance, as of {told[1]}"
-            return np.full(count, 1e-4, np.float32), np.full(count, told[0], np.float32), (said,)
-        return *_constant(count, 1e-4), (f"{header.dtype} values taken as reflectance x 10000",)
-    raise SceneError(
-        f"{header.name} holds {header.dtype} values; say with --scale how they become reflectance"
-    )
-
-
-def _constant(count: int, scale: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    return np.full(count, scale, np.float32), np.zeros(count, np.float32)
+    if (told := told_scaling(header, numbers, reading)) is not None:
+        return told
+    if units == "reflectance":
+        return reflectance_scaling(header, numbers)
+    if stored_type is not None and header.dtype != np.dtype(stored_type):
+        raise SceneError(
+            f"{header.name} holds {header.dtype} values, the model was trained on "
+            f"{stored_type} values as stored; say how they compare with --scale and --offset"
+        )
+    return np.ones(len(numbers), np.float32), np.zeros(len(numbers), np.float32), ()
 
 
 def _refuse_unscaled(scene: Scene) -> None:

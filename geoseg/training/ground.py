@@ -24,9 +24,6 @@ from geoseg.soft_labels import SoftLabels, open_soft_labels
 
 __all__ = ["Ground", "LabelledChip", "find_pairs", "open_grounds"]
 
-SAME_GSD = 1.01
-"""Scenes whose gsd differs from the wanted one by less than this factor are read as they are."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledChip:
@@ -163,8 +160,7 @@ def _at_gsd(grid: Grid, name: str, gsd_m: float | None) -> Grid:
         return grid
     if grid.gsd_m is None:
         raise InputError(f"the gsd of {name} is not known: leave gsd_m out")
-    factor = gsd_m / grid.gsd_m
-    return grid if 1 / SAME_GSD < factor < SAME_GSD else grid.rescale(factor)
+    return grid.at_gsd(gsd_m)
 
 
 class GroundOnDisk:

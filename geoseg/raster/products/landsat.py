@@ -51,7 +51,7 @@ def read_landsat(metadata: Path) -> Product:
     facts = {key: value for group in groups.values() for key, value in group.items()}
     try:
         sensor = sensor_named(str(facts["SPACECRAFT_ID"]))
-        surface = str(groups["PRODUCT_CONTENTS"]["PROCESSING_LEVEL"]).startswith("L2SP")
+        surface = str(groups["PRODUCT_CONTENTS"]["PROCESSING_LEVEL"]).startswith("L2")
         rescaling = groups[
             "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS" if surface else "LEVEL1_RADIOMETRIC_RESCALING"
         ]

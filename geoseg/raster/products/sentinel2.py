@@ -17,14 +17,14 @@ from geoseg.raster.cloud_rule import CloudRule
 from geoseg.raster.layered import Layer, Product, Quality
 from geoseg.raster.level import Level
 
-__all__ = ["METADATA", "level_told", "offset_told", "read_safe"]
+__all__ = ["METADATA", "OWN_FILE", "level_told", "offset_told", "read_safe"]
 
 METADATA = ("MTD_MSIL1C.xml", "MTD_MSIL2A.xml")
 
 MAX_METADATA_BYTES = 16 << 20
 
 BAND_FILE = re.compile(r"_B(\d{1,2}A?)(?:_(\d{2})m)?\.jp2$", re.IGNORECASE)
-QUANTIFICATION = re.compile(r"<(?:BOA_)?QUANTIFICATION_VALUE[^>]*>\s*([\d.]+)\s*<")
+QUANTIFICATION = re.compile(r"<(?:L2A_)?(?:BOA_)?QUANTIFICATION_VALUE[^>]*>\s*([\d.]+)\s*<")
 ADD_OFFSET = re.compile(r"<(?:BOA|RADIO)_ADD_OFFSET\s+band_id=\"(\d+)\"\s*>\s*(-?[\d.]+)\s*<")
 BASELINE = re.compile(r"<PROCESSING_BASELINE>\s*(\d\d\.\d\d)\s*<")
 
@@ -35,6 +35,9 @@ OFFSET = -0.1
 """What has been told so far, in reflectance."""
 
 PRODUCT_NAME = re.compile(r"S2[A-D]_MSIL([12])[AC]_\d{8}T\d{6}_N(\d\d)(\d\d)_")
+
+OWN_FILE = re.compile(r"S2[A-D]_MSI|T\d\d[A-Z]{3}_\d{8}T\d{6}_B")
+"""What only files of its products are called."""
 
 NO_DATA, SATURATED = 0, 65535
 
@@ -61,7 +64,7 @@ def read_safe(folder: Path) -> Product:
     granule = _granule(folder)
     assumed: list[str] = []
     return Product(
-        name=folder.name,
+        name=folder.name or folder.resolve().name,
         layers=_layers(granule, text, metadata),
         level="surface" if surface else "toa",
         quality=_scene_classes(granule, assumed) if surface else _cloud_mask(granule, assumed),

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import numpy as np
 
 from geoseg.bands import band_names, sensor_named
 from geoseg.errors import BandError, SceneError
@@ -21,6 +23,9 @@ from geoseg.raster.layered import Layer, Product, Quality
 from geoseg.raster.level import Level
 from geoseg.raster.products.landsat import PIXEL_BITS
 from geoseg.raster.products.sentinel2 import SCENE_CLASSES
+from geoseg.raster.scaling import reflectance_scaling, told_scaling
+from geoseg.raster.scene import Reading
+from geoseg.raster.source import RasterSource
 
 __all__ = ["read_item"]
 
@@ -29,15 +34,18 @@ MAX_DOCUMENT_BYTES = 16 << 20
 PICTURES = {"thumbnail", "overview", "visual"}
 """Roles and keys of assets that are for looking at."""
 
+COLLECTION_2 = (2.75e-5, -0.2)
+"""Scale and offset of surface reflectance in Landsat's Collection 2."""
+
 REMOVED_OFFSET = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
 """Properties that say that an offset which the assets still tell is no longer in their values."""
 
 
-def read_item(path: Path) -> Product:
+def read_item(path: Path, reading: Reading) -> Product:
     """What an item's assets are.
 
-    An asset's scale and offset are taken from the item; where it tells none, integers of 16 bits
-    are taken as reflectance x 10000.
+    An asset's scale and offset are those that a person tells, else those of the item, of Landsat's
+    Collection 2, of the file, or what is customary for its data type.
 
     Raises:
         SceneError: if it is no item, or its assets are elsewhere or no bands.
@@ -45,7 +53,7 @@ def read_item(path: Path) -> Product:
     item = _item(path)
     properties = item.get("properties") or {}
     sensor = _sensor(properties)
-    assumed: list[str] = []
+    assumed: dict[str, None] = {}
     layers: dict[str, Layer] = {}
     elsewhere = 0
     for key, asset in item["assets"].items():
@@ -55,8 +63,9 @@ def read_item(path: Path) -> Product:
         file = _local(path, asset)
         elsewhere += file is None
         if file is not None:
-            for layer in _layers(file, asset, bands, properties):
-                layers.setdefault(layer.band, layer)
+            for layer, said in _layers(file, asset, bands, properties, reading):
+                if layers.setdefault(layer.band, layer) is layer:
+                    assumed |= dict.fromkeys(said)
     if not layers:
         reason = (
             "its bands are not on this disk; download them, and give an item with relative assets"
@@ -66,12 +75,10 @@ def read_item(path: Path) -> Product:
         raise SceneError(f"{path}: {reason}")
     quality = _quality(path, item["assets"])
     if not quality:
-        assumed.append("no quality asset (scl, qa_pixel) in the item: clouds are not masked")
-    if any(layer.scale == 1e-4 and layer.offset == 0 for layer in layers.values()):
-        assumed.append("values taken as reflectance x 10000")
+        assumed["no quality asset (scl, qa_pixel) in the item: clouds are not masked"] = None
     return Product(
         str(item.get("id") or path.stem), tuple(layers.values()), _level(properties, path),
-        quality, tuple(assumed),
+        quality, tuple(assumed), says=("bands", "sensor"),
     )  # fmt: skip
 
 
@@ -125,7 +132,9 @@ def _layers(
     asset: Mapping[str, Any],
     bands: Sequence[str | None],
     properties: Mapping[str, Any],
-) -> Iterator[Layer]:
+    reading: Reading,
+) -> Iterator[tuple[Layer, tuple[str, ...]]]:
+    """The bands of an asset, each with what was taken for granted of it."""
     told: Sequence[Any] = asset.get("raster:bands") or asset.get("bands") or []
     removed = any(properties.get(key) is True for key in REMOVED_OFFSET)
     for number, band in enumerate(bands, 1):
@@ -133,11 +142,37 @@ def _layers(
             continue
         of_band = told[number - 1] if len(told) >= number and isinstance(told[0], dict) else {}
         facts = {**asset, **of_band}
-        scale = _number(facts, "scale")
-        offset = 0.0 if removed else _number(facts, "offset") or 0.0
-        yield Layer(
-            band, file, 1e-4 if scale is None else scale, offset, number, _number(facts, "nodata")
-        )
+        nodata = _number(facts, "nodata") if reading.nodata is None else reading.nodata
+        scale, offset = _number(facts, "scale"), _number(facts, "offset") or 0.0
+        offset = 0.0 if removed else offset
+        said: tuple[str, ...] = ()
+        untold = scale is None or reading.scale is not None or reading.offset is not None
+        if untold and file.is_file():  # what is missing is told of when it is wanted
+            scale, offset, said = _of_file(file, number, properties, reading, removed)
+        yield Layer(band, file, 1e-4 if scale is None else scale, offset, number, nodata), said
+
+
+def _of_file(
+    file: Path, number: int, properties: Mapping[str, Any], reading: Reading, removed: bool
+) -> tuple[float, float, tuple[str, ...]]:
+    """Scale and offset of a band that the item tells nothing of, and what was assumed."""
+    with closing(RasterSource(file)) as source:
+        header = source.header
+    if number > header.count:
+        raise SceneError(f"{file} has no band {number}, which its item tells of")
+    scaling = told_scaling(header, [number], reading)
+    correction = str(properties.get("landsat:correction", "")).upper()
+    plain = header.scales[number - 1] == 1 and header.offsets[number - 1] == 0
+    if scaling is None and plain and header.dtype == np.uint16 and correction.startswith("L2"):
+        said = f"values x {COLLECTION_2[0]:g} - 0.2 taken as reflectance, as of {correction}"
+        return *COLLECTION_2, (said,)
+    if scaling is None:
+        baseline = str(properties.get("s2:processing_baseline", ""))
+        tags = {} if removed or not baseline else {"PROCESSING_BASELINE": baseline}
+        name = "" if removed else str(properties.get("s2:product_uri", file.name))
+        scaling = reflectance_scaling(header, [number], name=name, tags=tags)
+    (scale,), (offset,), assumed = scaling
+    return float(scale), float(offset), assumed
 
 
 def _number(facts: Mapping[str, Any], key: str) -> float | None:

@@ -1,0 +1,49 @@
+"""Libraries without what they import and a map does not use: that took longer than a small map.
+
+For the start of a program that has no other thread yet: one that imported what is put off at this
+moment would not get it. Afterwards everything can be imported as ever.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from types import ModuleType
+
+__all__ = ["import_openvino", "import_pyogrio"]
+
+PUT_OFF = ("pandas", "geopandas")
+"""pyogrio imports them to see their versions, and again where it makes or takes a data frame."""
+
+CONVERTER = "openvino.tools.ovc"
+"""openvino imports it where it is installed, with a command line and telemetry of its own."""
+
+
+def import_openvino() -> None:
+    """Import openvino without the converter of models.
+
+    `openvino.convert_model` is missing then; `openvino.tools.ovc.convert_model` is not.
+    """
+    if "openvino" in sys.modules or CONVERTER in sys.modules:
+        return
+    sys.modules[CONVERTER] = None  # type: ignore[assignment]  # as if it were not installed
+    try:
+        import_module("openvino")
+    finally:
+        del sys.modules[CONVERTER]
+
+
+def import_pyogrio() -> None:
+    """Import pyogrio and leave pandas and geopandas to be imported when they are used."""
+    if "pyogrio" in sys.modules or any(name in sys.modules for name in PUT_OFF):
+        return
+    for name in PUT_OFF:
+        stand_in = ModuleType(name)
+        stand_in.__dict__["__version__"] = version(name)
+        sys.modules[name] = stand_in
+    try:
+        import_module("pyogrio")
+    finally:
+        for name in PUT_OFF:
+            del sys.modules[name]
