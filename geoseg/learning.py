@@ -32,7 +32,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from geoseg.errors import GeosegError, InputError, OutputError, TrainingError
 from geoseg.model.bundle import Bundle
@@ -42,6 +42,7 @@ from geoseg.training.callbacks import (
     BestNetwork,
     History,
     Interruption,
+    Patience,
     Progress,
     ProgressCall,
     TrainingStopped,
@@ -55,7 +56,7 @@ __all__ = ["Training", "train"]
 RECIPE, HISTORY, CHECKPOINT = "recipe.yaml", "history.csv", "checkpoint.ckpt"
 BEST, SUMMARY = "best.safetensors", "summary.json"
 
-MACHINE_KEYS = ("device", "devices", "precision", "cache_mb")
+MACHINE_KEYS = ("device", "precision", "cache_mb")
 """Keys of a recipe that say where to learn, not what: they may change when a run goes on."""
 
 
@@ -107,7 +108,10 @@ def train(
         if _is_first():
             _write_once(folder / "split.json", lesson.split_json())
         task = lesson.task()
-        history, best = History(folder / HISTORY), BestNetwork(folder / BEST)
+        history, best = (
+            History(folder / HISTORY),
+            BestNetwork(folder / BEST, last=recipe.keep == "last"),
+        )
         stopping = Interruption()
         trainer = _trainer(recipe, folder, history, best, stopping, progress)
         with stopping.listening():
@@ -167,7 +171,7 @@ def _trainer(
         callbacks.append(ProgressCall(progress, best))
     if recipe.patience is not None and recipe.validates:
         callbacks.append(
-            EarlyStopping("validation_miou", mode="max", patience=recipe.patience, strict=False)
+            Patience("validation_miou", mode="max", patience=recipe.patience, strict=False)
         )
     callbacks.append(
         ModelCheckpoint(

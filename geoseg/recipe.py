@@ -131,7 +131,7 @@ class Recipe(BaseModel):
 
     architecture: str = Field(
         "unet",
-        description="unet, fcn, segnet, deeplabv3(plus), pspnet, separable; with scenes_after: "
+        description="unet, fcn, segnet, deeplabv3(plus), pspnet, residual; with scenes_after: "
         "siamese_unet, fcsiam_diff, fcsiam_conc.",
     )
     network: dict[str, Any] = Field(
@@ -150,7 +150,9 @@ class Recipe(BaseModel):
         None, description="Side of the chips that are predicted; null: the network's need."
     )
     halo_px: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="Rim of a predicted chip that is not kept; null: an eighth of it."
+        None,
+        description="Rim of a predicted chip that is not kept; null: what the network sees, or an "
+        "eighth of the chip where that is more than a quarter of it or not known.",
     )
 
     sampler: Literal["random", "rare_class"] = Field(
@@ -203,11 +205,18 @@ class Recipe(BaseModel):
 
     epochs: Annotated[int, Field(ge=1)] = Field(50, description="Times through the chips.")
     batch: Annotated[int, Field(ge=1)] = Field(8, description="Chips in a step, on each device.")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="What moves the weights: adamw; muon, which turns the step of a whole "
+        "convolution at once, for networks that learn from nothing.",
+    )
     lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="Highest learning rate.")
     encoder_lr: Annotated[float, Field(ge=0)] = Field(
         1.0, description="The encoder's rate as a part of lr."
     )
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="Of AdamW.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        0.01, description="Of the weights, not of biases and norms."
+    )
     warmup: Share = Field(0.05, description="Share of the steps over which the rate rises.")
     clip: Annotated[float, Field(gt=0)] | None = Field(
         1.0, description="Longest gradient; null: any."
@@ -217,6 +226,11 @@ class Recipe(BaseModel):
     )
     auxiliary: Annotated[float, Field(ge=0)] = Field(
         0.4, description="Weight of the loss of an auxiliary head, in networks that have one."
+    )
+    keep: Literal["best", "last"] = Field(
+        "best",
+        description="Which epoch's network the model is: best by the mean IoU of the validation, "
+        "or last, where that says too little.",
     )
     patience: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Stop after so many epochs without a better one."
@@ -287,6 +301,8 @@ class Recipe(BaseModel):
             raise ValueError("levels are of single scenes with units: reflectance")
         if self.dates == 2 and (self.band_sets or self.labels_are == "probabilities"):
             raise ValueError("scenes_after goes with neither band_sets nor probabilities")
+        if self.begin_with is not None and self.pretrained is not None:
+            raise ValueError("begin_with brings all weights; leave pretrained out")
         losses = {self.loss} if isinstance(self.loss, str) else set(self.loss)
         if "soft_cross_entropy" in losses and self.labels_are == "classes":
             raise ValueError("soft_cross_entropy needs labels_are: probabilities")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import grey_legend
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from geoseg.errors import ModelError
 from geoseg.model.card import make_card
@@ -36,13 +37,21 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "deeplabv3-resnet18": ("deeplabv3", {"encoder": "resnet18", "auxiliary": True}),
     "deeplabv3plus-lite0": ("deeplabv3plus", {"encoder": LITE, "output_stride": 8}),
     "pspnet-resnet18": ("pspnet", {"encoder": "resnet18", "auxiliary": True}),
-    "separable": ("separable", {"stem": 6, "widths": [6, 8, 8], "beside": 4}),
+    "residual": ("residual", {"stem": 6, "width": 8, "blocks": 2}),
     "siamese_unet": ("siamese_unet", {"widths": [4, 6, 8], "batch_norm": True}),
     "siamese_unet-resnet18": ("siamese_unet", {"encoder": "resnet18"}),
     "fcsiam_diff-resnet18": ("fcsiam_diff", {"encoder": "resnet18", "decoder_widths": [16, 8, 8]}),
     "fcsiam_conc-resnet18": ("fcsiam_conc", {"encoder": "resnet18", "decoder_widths": [16, 8, 8]}),
 }
 BANDS = ("blue", "green", "red", "nir")
+
+
+class NothingFromTheHost(TorchDispatchMode):
+    """Refuses operations that make a tensor from what lies in Python."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func not in (torch.ops.aten.lift_fresh.default, torch.ops.aten.index.Tensor)
+        return func(*args, **(kwargs or {}))
 
 
 def use_whole_numbers(network: SegNet) -> None:
@@ -134,9 +143,12 @@ class TestEveryArchitecture:
         easy = {id(parameter) for parameter in network.encoder_parameters()}
         named = {id(p) for n, p in network.named_parameters() if n.startswith("encoder.")}
         assert easy == named
-        assert bool(named) == (
-            type(network).__name__ not in {"UNet", "SiameseUNet", "SeparableNet"}
-        )
+        assert bool(named) == (type(network).__name__ not in {"UNet", "SiameseUNet", "ResidualNet"})
+
+    def test_a_forward_takes_nothing_from_the_host(self, network: Network) -> None:
+        """A CUDA graph can hold no copy from there: tensors of Python numbers, lists as indexes."""
+        with torch.inference_mode(), NothingFromTheHost():
+            network.eval()(torch.randn(1, network.dates * len(BANDS), 64, 64))
 
     def test_an_image_scores_the_same_in_any_company(self, network: Network) -> None:
         images = torch.randn(3, network.dates * len(BANDS), 64, 64)
@@ -149,7 +161,7 @@ class TestEveryArchitecture:
 @pytest.mark.parametrize("architecture", NETWORKS)
 def test_any_number_of_bands_and_classes(architecture: str) -> None:
     light = {"unet": {"widths": [4, 4]}, "segnet": {"widths": [4], "depths": [1]},
-             "separable": {"stem": 4}, "siamese_unet": {"widths": [4, 4]}}  # fmt: skip
+             "residual": {"width": 4}, "siamese_unet": {"widths": [4, 4]}}  # fmt: skip
     hyperparameters = light.get(architecture, {"encoder": "resnet18"})
     for bands, classes in ((1, 2), (13, 1)):
         network = build_model(architecture, bands=bands, classes=classes, **hyperparameters)
@@ -174,7 +186,7 @@ def test_any_number_of_bands_and_classes(architecture: str) -> None:
         ("deeplabv3plus", {"rates": [0, 1]}, "rates are positive"),
         ("deeplabv3plus", {"multi_grid": [-1]}, "positive numbers"),
         ("pspnet", {"bins": []}, "bins are positive"),
-        ("separable", {"widths": [8, 8]}, "takes three widths"),
+        ("residual", {"blocks": 0}, "must be positive"),
         ("pspnet", {"dropout": "much"}, "cannot be built"),
     ],
 )

@@ -34,6 +34,25 @@ def stem_of(network: Any) -> Tensor:
     return next(p for p in network.encoder.parameters() if p.dim() == 4).detach()
 
 
+@pytest.mark.parametrize("more", [{"relative": True}, {"band_sets": [(0, 1, 2), (2,)]}])
+def test_planes_that_show_a_band_again_get_its_filters(
+    tmp_path: Path, resnet18: dict[str, Tensor], more: dict[str, Any]
+) -> None:
+    save_file(resnet18, tmp_path / "weights.safetensors")
+    bands = (*RGB, "nir")
+    network = build_model(
+        "unet", bands=bands, classes=2, encoder="resnet18",
+        pretrained=tmp_path / "weights.safetensors", **more,
+    )  # fmt: skip
+    published, made = resnet18["conv1.weight"], stem_of(network)
+    planes = [0, 1, 2, 3] * 2 if "relative" in more else [0, 1, 2, 3, 0, 1, 2, 2]
+    of_band = [*published.unbind(1), published.mean(dim=1)]
+    for plane, band in enumerate(planes):
+        torch.testing.assert_close(made[:, plane], of_band[band] * 3 / made.shape[1])
+    assert made.shape[1] == len(planes) + (0 if "relative" in more else 3)
+    assert not made[:, len(planes) :].any()
+
+
 def test_filters_go_where_they_belong_by_name() -> None:
     filters = torch.randn(8, 3, 3, 3)
     red, green, blue = filters.unbind(1)

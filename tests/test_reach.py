@@ -47,7 +47,7 @@ def farthest_change(network: Network, *, blank: bool = True) -> int:
     [
         ("unet", {"widths": [2, 2, 2, 2]}),
         ("unet", {"encoder": "resnet18", "decoder_widths": [8, 4, 2]}),
-        ("separable", {"stem": 2, "widths": [2, 2, 2], "beside": 2}),
+        ("residual", {"stem": 2, "width": 2, "blocks": 3}),
         ("unet", {"encoder": "resnet50d", "decoder_widths": [8, 4]}),
         ("unet", {"encoder": "vgg11_bn", "decoder_widths": [8, 4, 2]}),
         ("fcn", {"encoder": "resnet18", "variant": "16s"}),

@@ -27,8 +27,9 @@ from geoseg.errors import BandError, InputError, OutputError, TrainingError
 from geoseg.learning import train
 from geoseg.model.bundle import Bundle, load_bundle
 from geoseg.model.loading import load_model
+from geoseg.nets.zoo import build_model
 from geoseg.training.callbacks import Progress
-from geoseg.training.task import _averaging, count_classes
+from geoseg.training.task import Schedule, SegmentationTask, _averaging, count_classes
 
 
 @pytest.fixture(autouse=True)
@@ -132,8 +133,10 @@ def test_it_learns_on_from_a_model(learnt: geoseg.Training, folder: Path, tmp_pa
     for wrong, said in (
         ({"bands": ["nir", "red"]}, "differ in bands"),
         ({"logarithm": 1.0}, "differ in logarithm"),
+        ({"band_sets": [["red"]]}, "differ in band_sets"),
         ({"architecture": "segnet", "network": {}}, "differ in architecture"),
         ({"network": {"widths": [4, 16]}}, "are not those of the recipe"),
+        ({"pretrained": "imagenet"}, "leave pretrained out"),
     ):
         with pytest.raises(InputError, match=said):
             train(recipe_of(folder, begin_with=known, **wrong), output=tmp_path / "wrong")
@@ -177,6 +180,41 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(
     assert history[0] == history[1]
 
 
+def test_a_run_that_lost_patience_and_was_cut_off_learns_no_more(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(folder, patience=1, lr=1e-9, epochs=9)  # so no epoch is better
+    with monkeypatch.context() as patch:
+        patch.setattr("geoseg.learning.conclude", _power_cut)
+        with pytest.raises(PowerCut):
+            train(recipe, output=tmp_path / "run")
+    rows = (tmp_path / "run" / "history.csv").read_text()
+    assert train(recipe, output=tmp_path / "run").summary["epochs"] < 9
+    assert (tmp_path / "run" / "history.csv").read_text() == rows
+
+
+def _power_cut(*_: Any) -> None:
+    raise PowerCut
+
+
+def test_the_last_epoch_s_network_can_be_kept(folder: Path, tmp_path: Path) -> None:
+    told: dict[str, Any] = {"epochs": 3, "average": 0.0, "lr": 0.3}  # too fast to get better
+    last, best = (
+        train(recipe_of(folder, keep=keep, **told), output=tmp_path / keep)
+        for keep in ("last", "best")
+    )
+    mious = [float(row["miou"]) for row in _history(last)]
+    assert mious == [float(row["miou"]) for row in _history(best)]
+    assert (last.summary["best_epoch"], best.summary["best_epoch"]) == (3, 1 + np.argmax(mious))
+    for each in (last, best):
+        now = each.summary["validation"]["mean_iou"]
+        assert now == pytest.approx(mious[each.summary["best_epoch"] - 1], abs=1e-5)
+
+
+def _history(done: geoseg.Training) -> list[dict[str, str]]:
+    return list(csv.DictReader((done.folder / "history.csv").read_text().splitlines()))
+
+
 def test_another_recipe_does_not_go_on_with_a_run(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(PowerCut):
         train(recipe_of(folder), output=tmp_path / "run", progress=cut_at(2, 1))
@@ -196,20 +234,47 @@ def test_another_recipe_does_not_go_on_with_a_run(folder: Path, tmp_path: Path) 
     assert [each.name for each in other.iterdir()] == ["thesis.doc"]
 
 
-def test_ctrl_c_keeps_the_best_so_far_and_the_run_goes_on(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_ctrl_c_keeps_the_best_so_far_and_the_run_goes_on(
+    folder: Path, tmp_path: Path, optimizer: str
+) -> None:
+    recipe = recipe_of(folder, optimizer=optimizer)
+
     def tell(now: Progress) -> None:
         if (now.epoch, now.step) == (2, 1) and not now.ended:
             os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    stopped = train(recipe_of(folder), output=tmp_path / "run", progress=tell)
+    stopped = train(recipe, output=tmp_path / "run", progress=tell)
     assert stopped.interrupted
     assert stopped.summary["epochs"] == 1
     assert load_bundle(tmp_path / "run" / "model").card.name == "made"
     assert signal.getsignal(signal.SIGINT) == before
-    done = train(recipe_of(folder), output=tmp_path / "run")
-    whole = train(recipe_of(folder), output=tmp_path / "whole")
+    done = train(recipe, output=tmp_path / "run")
+    whole = train(recipe, output=tmp_path / "whole")
     assert weights_of(done) == weights_of(whole)
+
+
+def test_muon_turns_the_step_of_a_convolution_as_its_singular_vectors_say() -> None:
+    network = build_model("residual", bands=3, classes=2, stem=8, width=8, blocks=1)
+    schedule = Schedule("muon", 0.01, 1.0, 0.0, warmup=0.0, steps=9, average=0.0, auxiliary=0.0)
+    task = SegmentationTask(network, torch.nn.Identity(), ["no", "yes"], schedule)
+    before = {name: each.detach().clone() for name, each in task.network.named_parameters()}
+    for parameter in task.network.parameters():
+        parameter.grad = torch.randn_like(parameter) * 7
+    configured = task.configure_optimizers()
+    configured["optimizer"].step()
+    for name, parameter in task.network.named_parameters():
+        step = (parameter - before[name]).detach()
+        assert step.any(), f"{name} did not move"
+        if name.startswith("blocks") and step.ndim == 4:
+            assert parameter.grad is not None
+            left, _, right = np.linalg.svd(parameter.grad.flatten(1).numpy(), full_matrices=False)
+            turned, length = left @ right, 0.01 * 0.2 * np.sqrt(8 * 9)
+            moved = step.flatten(1).numpy()
+            assert np.vdot(moved, -turned) > 0.97 * np.linalg.norm(moved) * np.linalg.norm(turned)
+            values = np.linalg.svd(moved, compute_uv=False)
+            assert np.all((values > 0.6 * length) & (values < 1.3 * length))
 
 
 def test_a_loss_that_is_no_number_names_the_chips_and_keeps_the_best(
@@ -225,7 +290,7 @@ def test_a_loss_that_is_no_number_names_the_chips_and_keeps_the_best(
         return good * float("nan") if len(told) >= 4 else good
 
     monkeypatch.setattr(losses.WeightedSum, "forward", spoilt)
-    with pytest.raises(TrainingError, match=r"loss is nan at epoch 2.*s\d\.tif at row"):
+    with pytest.raises(TrainingError, match=r"loss is no number at epoch 2.*s\d\.tif at row"):
         train(recipe_of(folder), output=tmp_path / "run", progress=told.append)
     assert [each.epoch for each in told if each.ended] == [1]
     assert load_bundle(tmp_path / "run" / "model").card.training["best_epoch"] == 1

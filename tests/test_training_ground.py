@@ -29,6 +29,7 @@ from geoseg.training.samplers import (
     RandomChips,
     RareClassChips,
     class_probabilities,
+    countable,
 )
 from geoseg.training.splits import Area, Split, check_apart, split_grounds
 from geoseg.training.survey import CELL_PX, GroundSurvey, band_statistics, survey, survey_grounds
@@ -80,6 +81,17 @@ def test_labels_are_places_in_the_legend_and_nothing_where_invalid(folder: Path)
     np.testing.assert_array_equal(chip.labels, expected)
     assert not chip.valid[-6:, :10].any()
     assert chip.valid[:-6].all()
+
+
+def test_what_is_kept_apart_is_not_counted() -> None:
+    labels = np.zeros((128, 128), np.uint8)
+    labels[:, 64:] = 1
+    labels[:40, 96:] = 2
+    whole, kept = Window(0, 0, 128, 128), Window(0, 96, 40, 32)
+    surveys = [counted(labels), counted(labels)]
+    counts = countable([Area(0, whole, (kept,)), Area(1, whole)], surveys)
+    assert counts[1].tolist() == [64 * 128, 64 * 128 - 40 * 32, 40 * 32]
+    assert counts[0].tolist() == [64 * 128, 64 * 128 - 64 * 32, 0]  # a cell is counted whole
 
 
 def test_a_survey_counts_what_is_there(folder: Path) -> None:

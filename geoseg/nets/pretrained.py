@@ -40,13 +40,14 @@ CENTRED: Statistics = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 """From -1 to 1: what EfficientNet-Lite expects."""
 
 
-def fill_encoder(network: Network, source: str | Path, bands: int | Sequence[str]) -> None:
+def fill_encoder(network: Network, source: str | Path, bands: int | Sequence[str | None]) -> None:
     """Give a network's encoder pretrained weights.
 
     Args:
         network: as `build_model` makes it.
         source: see the module.
-        bands: common names of the network's bands, in order.
+        bands: common names of what the planes of the network's first layer show, in order; None
+            for a plane that shows no band.
 
     Raises:
         BandError: if a band is not a common name.
@@ -60,7 +61,7 @@ def fill_encoder(network: Network, source: str | Path, bands: int | Sequence[str
             f"pretrained filters go to bands by name: give the names of the {bands} bands, "
             "such as ['red', 'green', 'blue', 'nir']"
         )
-    if strange := [band for band in bands if band not in COMMON_NAMES]:
+    if strange := [band for band in bands if band not in (*COMMON_NAMES, None)]:
         raise BandError(f"band {strange[0]!r} is none of {', '.join(COMMON_NAMES)}")
     found = published_weights(source, network.encoder_name)
     _fill(network.encoder, found, bands)
@@ -68,7 +69,7 @@ def fill_encoder(network: Network, source: str | Path, bands: int | Sequence[str
 
 
 def filters_by_band(
-    filters: Tensor, published: Sequence[str | None], bands: Sequence[str]
+    filters: Tensor, published: Sequence[str | None], bands: Sequence[str | None]
 ) -> Tensor:
     """The first layer's filters for other bands than it was trained on.
 
@@ -80,13 +81,14 @@ def filters_by_band(
     Args:
         filters: (O, C, k, k), the published ones.
         published: common names of their C bands, None for one that has none.
-        bands: common names of the bands wanted.
+        bands: common names of the bands wanted; None gets a filter of zeros.
 
     Returns:
         (O, len(bands), k, k).
     """
-    mean = filters.mean(dim=1)
-    chosen = [filters[:, published.index(b)] if b in published else mean for b in bands]
+    mean, of_band = filters.mean(dim=1), dict(zip(published, filters.unbind(dim=1), strict=True))
+    of_band[None] = torch.zeros_like(mean)
+    chosen = [of_band.get(band, mean) for band in bands]
     return torch.stack(chosen, dim=1) * (len(published) / len(bands))
 
 
@@ -129,7 +131,7 @@ def _of_reflectance(values: Sequence[float], published: Sequence[str | None]) ->
     return tuple(value / 10_000 for value in each)
 
 
-def _fill(encoder: nn.Module, found: PublishedWeights, bands: Sequence[str]) -> None:
+def _fill(encoder: nn.Module, found: PublishedWeights, bands: Sequence[str | None]) -> None:
     target = encoder.state_dict()
     stem = next(f"{n}.weight" for n, m in encoder.named_modules() if isinstance(m, nn.Conv2d))
     given = _matched(target, found)

@@ -13,8 +13,8 @@ from geoseg.nets.fcn import FCN
 from geoseg.nets.network import Network
 from geoseg.nets.pretrained import fill_encoder
 from geoseg.nets.pspnet import PSPNet
+from geoseg.nets.residual import ResidualNet
 from geoseg.nets.segnet import SegNet
-from geoseg.nets.separable import SeparableNet
 from geoseg.nets.siamese import EncoderSiameseUNet, FCSiamConc, FCSiamDiff, SiameseUNet
 from geoseg.nets.unet import EncoderUNet, UNet
 
@@ -27,7 +27,7 @@ NETWORKS: dict[str, type[Network]] = {
     "deeplabv3": DeepLabV3,
     "deeplabv3plus": DeepLabV3Plus,
     "pspnet": PSPNet,
-    "separable": SeparableNet,
+    "residual": ResidualNet,
     "siamese_unet": SiameseUNet,
     "fcsiam_diff": FCSiamDiff,
     "fcsiam_conc": FCSiamConc,
@@ -102,10 +102,20 @@ def build_model(
         network.relative, network.reach_px = True, None
     network.band_sets = sets
     if pretrained is not None:
-        if planes != count and not isinstance(bands, int):
-            bands = (*bands, *(f"plane {number}" for number in range(count, planes)))
-        fill_encoder(network, pretrained, bands)
+        fill_encoder(network, pretrained, _plane_names(bands, relative, sets))
     return network
+
+
+def _plane_names(
+    bands: int | Sequence[str], relative: bool, sets: Sequence[Sequence[int]]
+) -> int | list[str | None]:
+    """Which band each plane of the first layer shows; None for those that say which set it is."""
+    if isinstance(bands, int):
+        return bands
+    if relative:
+        return [*bands, *bands]
+    told = [None] * (len(sets) + 1 if sets else 0)
+    return [*bands, *(bands[band] for chosen in sets for band in chosen), *told]
 
 
 def hyperparameters_of(name: str, encoder: str | None = None) -> tuple[str, ...]:

@@ -77,6 +77,7 @@ def _compare(card: Card, recipe: Recipe) -> None:
         ("architecture", card.architecture, recipe.architecture),
         ("dates", card.dates, recipe.dates),
         ("bands", card.bands, recipe.bands),
+        ("band_sets", card.band_sets, recipe.band_sets),
         ("units", card.units, recipe.units),
         ("logarithm", card.logarithm, recipe.logarithm),
     ):

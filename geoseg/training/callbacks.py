@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities import rank_zero_only
 
 from geoseg.outputs import replace_file
@@ -23,6 +24,7 @@ __all__ = [
     "BestNetwork",
     "History",
     "Interruption",
+    "Patience",
     "Progress",
     "ProgressCall",
     "TrainingStopped",
@@ -101,18 +103,19 @@ class BestNetwork(Callback):
 
     Args:
         path: the file; replaced when an epoch is better.
+        last: keep the last epoch's in any case.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, last: bool = False) -> None:
+        self._path, self._last = path, last
         self.miou, self.epoch = float("nan"), 0
-        """The best validation's mean IoU, and when it was."""
+        """The mean IoU of the validation of what is kept, and when it was."""
 
     def on_train_epoch_end(self, trainer: Trainer, task: LightningModule) -> None:
         """Keep the network if it is the best so far."""
         assert isinstance(task, SegmentationTask)  # noqa: S101  (lightning hands over any)
         miou = task.error_matrix.mean_iou if task.matrix.any() else float("nan")
-        if math.isnan(miou) or math.isnan(self.miou) or miou > self.miou:
+        if self._last or math.isnan(miou) or math.isnan(self.miou) or miou > self.miou:
             self.miou, self.epoch = miou, trainer.current_epoch + 1
             self._save(task)
 
@@ -170,6 +173,14 @@ class TrainingStopped(Exception):  # noqa: N818  (nothing went wrong)
     """Ends a fit between two steps; the epoch that was begun is not kept."""
 
 
+class Patience(EarlyStopping):
+    """Stops when epochs get no better; a run that was cut off after that goes on with nothing."""
+
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        """Stop at once if the last run had."""
+        trainer.should_stop = self.wait_count >= self.patience
+
+
 class Interruption(Callback):
     """Ctrl-C ends the training after the step that is running, instead of tearing it down."""
 
@@ -196,5 +207,5 @@ class Interruption(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Stop if asked to."""
-        if self.interrupted:
-            raise TrainingStopped
+        if trainer.strategy.reduce_boolean_decision(self.interrupted, all=False):
+            raise TrainingStopped  # in every process, or those that go on would wait for ever

@@ -24,7 +24,7 @@ from geoseg.training.class_weights import class_weights
 from geoseg.training.datasets import AheadLoader, LabelledGround
 from geoseg.training.ground import Ground, find_pairs, open_grounds
 from geoseg.training.losses import make_loss
-from geoseg.training.samplers import GriddedChips, RandomChips, RareClassChips
+from geoseg.training.samplers import GriddedChips, RandomChips, RareClassChips, countable
 from geoseg.training.splits import Area, Split, split_grounds
 from geoseg.training.survey import GroundSurvey, band_statistics, survey_grounds
 from geoseg.training.task import Schedule, SegmentationTask
@@ -59,6 +59,9 @@ class Lesson(LightningDataModule):
         beginning: of the model that the network has its weights from, if it has.
     """
 
+    allow_zero_length_dataloader_with_multiple_devices = True
+    """There may be fewer chips to validate on than devices."""
+
     def __init__(
         self,
         recipe: Recipe,
@@ -75,6 +78,8 @@ class Lesson(LightningDataModule):
         self.split, self.network, self.statistics = split, network, statistics
         self.stored_type, self.beginning = stored_type, beginning
         self.stride = network.stride
+        self.counts = countable(split.train, surveys)
+        """(N, K), pixels of each class in each ground that is learnt from, and in its part."""
         self.tiling = _tiling(recipe, network)
         variation = _variation(recipe)
         mean, stddev = (np.tile(each, recipe.dates) for each in statistics)
@@ -94,12 +99,6 @@ class Lesson(LightningDataModule):
         """What the network is built with as it predicts: no head that only helps to learn."""
         told = _hyperparameters(self.recipe)
         return {key: value for key, value in told.items() if key != "auxiliary"}
-
-    @property
-    def counts(self) -> npt.NDArray[np.int64]:
-        """(N, K), pixels of each class in each ground that is learnt from."""
-        learnt = sorted({area.ground for area in self.split.train})
-        return np.stack([self.surveys[i].counts for i in learnt])
 
     @property
     def seen(self) -> list[str]:
@@ -131,6 +130,7 @@ class Lesson(LightningDataModule):
             **recipe.loss_options,
         )
         schedule = Schedule(
+            optimizer=recipe.optimizer,
             lr=recipe.lr,
             encoder_lr=recipe.encoder_lr,
             weight_decay=recipe.weight_decay,

@@ -34,8 +34,9 @@ __all__ = ["conclude"]
 
 EXAMPLES = 4
 
-PIXELS_A_CHIP = 1 << 13
-"""How many at most tell how far confidences can be believed."""
+PIXELS_A_CHIP, PIXELS = 1 << 13, 1 << 22
+"""How many at most of a chip, and about how many in all, tell how far confidences can be
+believed."""
 
 NOT_ON_THE_CARD = {"data", "sources", "limits", "begin_with"}
 """Of the recipe: paths, and what the card has a place of its own for."""
@@ -135,13 +136,15 @@ def _judge(
     missing = [n for n, band in enumerate(lesson.recipe.bands) if band not in bands]
     found: list[Example] = []
     pixels: list[tuple[Tensor, Tensor]] = []
-    for batch in lesson.gridded(areas):
+    chips = lesson.gridded(areas)
+    most = max(1, min(PIXELS_A_CHIP, PIXELS // len(chips)))
+    for batch in chips:
         image = batch["image"].to(device)
         image[:, missing] = torch.nan
         logits = network(image).cpu()
         matrix = count_classes(logits, batch["mask"])
         entries += matrix
-        pixels.append(_some_pixels(logits, batch["mask"]))
+        pixels.append(_some_pixels(logits, batch["mask"], most))
         if matrix.sum() >= batch["mask"].numel() / 10:
             agreement = float(matrix.trace() / matrix.sum())
             found.append(_example(lesson, batch, logits, agreement))
@@ -166,10 +169,10 @@ def _with_fewer_bands(
     return figures
 
 
-def _some_pixels(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (N, K) and labels (N,) of labelled pixels, in steps."""
+def _some_pixels(logits: Tensor, labels: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) and labels (N,) of so many labelled pixels, in steps."""
     labelled = labels != NODATA
-    step = -(-int(labelled.sum()) // PIXELS_A_CHIP) or 1
+    step = -(-int(labelled.sum()) // most) or 1
     return logits.movedim(1, -1)[labelled][::step].float(), labels[labelled][::step]
 
 

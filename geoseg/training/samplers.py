@@ -21,7 +21,7 @@ from geoseg.raster.chips import ChipPlan
 from geoseg.training.splits import Area
 from geoseg.training.survey import CELL_PX, GroundSurvey
 
-__all__ = ["ChipPlace", "GriddedChips", "RandomChips", "RareClassChips"]
+__all__ = ["ChipPlace", "GriddedChips", "RandomChips", "RareClassChips", "countable"]
 
 TRIES = 20
 """Places of a chip around a cell that are tried before another cell is."""
@@ -91,6 +91,7 @@ class RandomChips(Sampler[ChipPlace]):
             [np.full(len(c.windows), i) for i, c in enumerate(self._cells)]
         )
         self._counts = np.concatenate([each.counts for each in self._cells])
+        self._by_cell = np.cumsum(self._counts.sum(axis=1), dtype=np.float64)
         self._first = np.cumsum([0, *(len(each.windows) for each in self._cells[:-1])])
 
     def __len__(self) -> int:
@@ -110,13 +111,12 @@ class RandomChips(Sampler[ChipPlace]):
         other._epoch, other._share = epoch, share
         return other
 
-    def _weights(self, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-        """(N,), how likely each cell is the next."""
-        return np.asarray(self._counts.sum(axis=1), np.float64)
+    def _bounds(self, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+        """(N,), running sums of how likely each cell is the next."""
+        return self._by_cell
 
     def _draw(self, rng: np.random.Generator) -> ChipPlace:
-        weights = self._weights(rng)
-        bounds = np.cumsum(weights)
+        bounds = self._bounds(rng)
         for _ in range(TRIES * TRIES):
             cell = int(np.searchsorted(bounds, rng.random() * bounds[-1], side="right"))
             times = np.exp(rng.uniform(*np.log(self._zoom)))
@@ -189,11 +189,12 @@ class RareClassChips(RandomChips):
         """(K,), how often each class is drawn; 0 where it is absent."""
         enough = self._counts >= min_class_px
         some = np.where(enough.any(axis=0), enough, self._counts > 0)
-        self._by_class = np.where(some, self._counts, 0).astype(np.float64)
+        likely = np.where(some, self._counts, 0)
+        self._by_class = np.cumsum(likely.T, axis=1, dtype=np.float64)
 
-    def _weights(self, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    def _bounds(self, rng: np.random.Generator) -> npt.NDArray[np.float64]:
         drawn = rng.choice(len(self.probabilities), p=self.probabilities)
-        return np.asarray(self._by_class[:, drawn])
+        return np.asarray(self._by_class[drawn])
 
 
 def class_probabilities(
@@ -205,6 +206,15 @@ def class_probabilities(
     score = np.exp((share[present].min() - share) / temperature)  # the largest is 1
     score[~present] = 0
     return np.asarray(score / score.sum())
+
+
+def countable(areas: Sequence[Area], surveys: Sequence[GroundSurvey]) -> npt.NDArray[np.int64]:
+    """(N, K), labelled pixels of each class that chips may cover, for each piece of ground."""
+    counts: dict[int, npt.NDArray[np.int64]] = {}
+    for area in areas:
+        found = _cells(area, surveys[area.ground]).counts.sum(axis=0, dtype=np.int64)
+        counts[area.ground] = counts.get(area.ground, 0) + found
+    return np.stack([counts[ground] for ground in sorted(counts)])
 
 
 class GriddedChips(Sampler[ChipPlace]):

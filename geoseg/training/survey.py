@@ -162,6 +162,10 @@ def _merge(count: int, mean: Floats, squares: Floats, values: Floats) -> tuple[i
     return total, mean + gap * (more / total), squares
 
 
+SHAPEFILE_PARTS = (".dbf", ".shx")
+"""What a .shp says lies in these, too."""
+
+
 def _cache_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     return Path(base) / "geoseg" / "surveys"
@@ -170,8 +174,10 @@ def _cache_folder() -> Path:
 def _key(recipe: Recipe, pair: LabelledScene) -> str:
     files = [
         (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns)
-        for path in (pair.scene, pair.labels, pair.after)
-        if path is not None
+        for given in (pair.scene, pair.labels, pair.after)
+        if given is not None
+        for path in (given, *(given.with_suffix(part) for part in SHAPEFILE_PARTS))
+        if path == given or path.is_file()
     ]
     told = recipe.model_dump(mode="json", include=set(DECIDING))
     return hashlib.sha256(json.dumps([1, CELL_PX, files, told]).encode()).hexdigest()

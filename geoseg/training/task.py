@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from lightning.pytorch import LightningModule
+from timm.optim.muon import Muon
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -22,16 +24,33 @@ from geoseg.training.datasets import Sample
 __all__ = ["Schedule", "SegmentationTask", "count_classes"]
 
 
+OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "muon": partial(Muon, nesterov=True),
+}
+"""What moves the weights. Muon brings the step of every convolution that is a matrix of some size
+to singular values of 1, and its length to that of an AdamW step, so that the same rates fit; what
+is no such matrix goes by NAdamW.
+
+Reference:
+    Jordan et al.: "Muon: An optimizer for hidden layers in neural networks", 2024.
+    https://kellerjordan.github.io/posts/muon/. The length: Liu et al.: "Muon is Scalable for LLM
+    Training", 2025. https://arxiv.org/abs/2502.16982
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """How the weights move."""
 
+    optimizer: str
+    """A key of OPTIMIZERS."""
     lr: float
     """Highest learning rate, reached after the warm-up; then it falls as a cosine."""
     encoder_lr: float
     """The encoder's rate as a part of it."""
     weight_decay: float
-    """Of AdamW, on everything but biases and norms."""
+    """On everything but biases and norms."""
     warmup: float
     """Share of the steps over which the rate rises."""
     steps: int
@@ -111,14 +130,28 @@ class SegmentationTask(LightningModule):
         if auxiliary is not None:
             loss = loss + self.schedule.auxiliary * self.loss(auxiliary.float(), *labels)
         value = float(loss.detach())
-        if not math.isfinite(value):
-            chips = "; ".join(self._name_of(place) for place in batch["place"])
-            raise TrainingError(
-                f"the loss is {value} at epoch {self.current_epoch + 1}; look at the chips "
-                f"{chips}, or learn slower: --set lr=..."
-            )
+        self._refuse_no_number(value, batch["place"])
         self.losses.append(value)
         return loss
+
+    def _refuse_no_number(self, loss: float, places: Sequence[Any]) -> None:
+        """End the training in every process, or the others would wait for ever."""
+        wrong, several = not math.isfinite(loss), torch.distributed.is_initialized()
+        if several:
+            wrong_anywhere = self.trainer.strategy.reduce_boolean_decision(wrong, all=False)
+        else:
+            wrong_anywhere = wrong
+        if not wrong_anywhere:
+            return
+        chips = [self._name_of(place) for place in places] if wrong else []
+        if several:
+            found: list[Any] = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(found, chips)
+            chips = [chip for each in found for chip in each]
+        raise TrainingError(
+            f"the loss is no number at epoch {self.current_epoch + 1}; look at the chips "
+            f"{'; '.join(chips)}, or learn slower: --set lr=..."
+        )
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Average the weights."""
@@ -146,8 +179,8 @@ class SegmentationTask(LightningModule):
         return ErrorMatrix(self.names, entries.copy())
 
     def configure_optimizers(self) -> Any:
-        """AdamW with warm-up and cosine, step by step."""
-        optimizer = torch.optim.AdamW(self._groups(), lr=self.schedule.lr)
+        """The optimizer with warm-up and cosine, step by step."""
+        optimizer = OPTIMIZERS[self.schedule.optimizer](self._groups())
         warm = max(1, round(self.schedule.warmup * self.schedule.steps))
 
         def rate(step: int) -> float:
