@@ -33,7 +33,6 @@ NODE_SPACING_M = 5_000.0
 ALIGNMENT_TOLERANCE_PX = 1e-3
 """Two grids are one lattice when their pixels differ by less than this."""
 
-
 SAME_GSD = 1.01
 """Ground sample distances that differ by less than this factor are one: a projection stretches."""
 
@@ -210,9 +209,10 @@ class Grid:
         Raises:
             GridError: if its own is not known.
         """
-        if self.gsd_m is None:
+        own = self.gsd_m
+        if own is None:
             raise GridError("a grid whose gsd is not known has no other")
-        factor = gsd_m / self.gsd_m
+        factor = gsd_m / own
         return self if 1 / SAME_GSD < factor < SAME_GSD else self.rescale(factor)
 
     @property

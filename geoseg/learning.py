@@ -108,10 +108,8 @@ def train(
         if _is_first():
             _write_once(folder / "split.json", lesson.split_json())
         task = lesson.task()
-        history, best = (
-            History(folder / HISTORY),
-            BestNetwork(folder / BEST, last=recipe.keep == "last"),
-        )
+        history = History(folder / HISTORY)
+        best = BestNetwork(folder / BEST, last=recipe.keep == "last")
         stopping = Interruption()
         trainer = _trainer(recipe, folder, history, best, stopping, progress)
         with stopping.listening():

@@ -136,12 +136,11 @@ class SegmentationTask(LightningModule):
 
     def _refuse_no_number(self, loss: float, places: Sequence[Any]) -> None:
         """End the training in every process, or the others would wait for ever."""
-        wrong, several = not math.isfinite(loss), torch.distributed.is_initialized()
+        wrong = anywhere = not math.isfinite(loss)
+        several = torch.distributed.is_initialized()
         if several:
-            wrong_anywhere = self.trainer.strategy.reduce_boolean_decision(wrong, all=False)
-        else:
-            wrong_anywhere = wrong
-        if not wrong_anywhere:
+            anywhere = self.trainer.strategy.reduce_boolean_decision(wrong, all=False)
+        if not anywhere:
             return
         chips = [self._name_of(place) for place in places] if wrong else []
         if several:

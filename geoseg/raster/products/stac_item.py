@@ -25,7 +25,7 @@ from geoseg.raster.products.landsat import PIXEL_BITS
 from geoseg.raster.products.sentinel2 import SCENE_CLASSES
 from geoseg.raster.scaling import reflectance_scaling, told_scaling
 from geoseg.raster.scene import Reading
-from geoseg.raster.source import RasterSource
+from geoseg.raster.source import Header, RasterSource
 
 __all__ = ["read_item"]
 
@@ -137,6 +137,7 @@ def _layers(
     """The bands of an asset, each with what was taken for granted of it."""
     told: Sequence[Any] = asset.get("raster:bands") or asset.get("bands") or []
     removed = any(properties.get(key) is True for key in REMOVED_OFFSET)
+    header: Header | None = None
     for number, band in enumerate(bands, 1):
         if band is None:
             continue
@@ -148,18 +149,22 @@ def _layers(
         said: tuple[str, ...] = ()
         untold = scale is None or reading.scale is not None or reading.offset is not None
         if untold and file.is_file():  # what is missing is told of when it is wanted
-            scale, offset, said = _of_file(file, number, properties, reading, removed)
+            header = header or _header(file)
+            scale, offset, said = _of_file(header, number, properties, reading, removed)
         yield Layer(band, file, 1e-4 if scale is None else scale, offset, number, nodata), said
 
 
+def _header(file: Path) -> Header:
+    with closing(RasterSource(file)) as source:
+        return source.header
+
+
 def _of_file(
-    file: Path, number: int, properties: Mapping[str, Any], reading: Reading, removed: bool
+    header: Header, number: int, properties: Mapping[str, Any], reading: Reading, removed: bool
 ) -> tuple[float, float, tuple[str, ...]]:
     """Scale and offset of a band that the item tells nothing of, and what was assumed."""
-    with closing(RasterSource(file)) as source:
-        header = source.header
     if number > header.count:
-        raise SceneError(f"{file} has no band {number}, which its item tells of")
+        raise SceneError(f"{header.name} has no band {number}, which its item tells of")
     scaling = told_scaling(header, [number], reading)
     correction = str(properties.get("landsat:correction", "")).upper()
     plain = header.scales[number - 1] == 1 and header.offsets[number - 1] == 0
@@ -169,7 +174,7 @@ def _of_file(
     if scaling is None:
         baseline = str(properties.get("s2:processing_baseline", ""))
         tags = {} if removed or not baseline else {"PROCESSING_BASELINE": baseline}
-        name = "" if removed else str(properties.get("s2:product_uri", file.name))
+        name = "" if removed else str(properties.get("s2:product_uri", header.name))
         scaling = reflectance_scaling(header, [number], name=name, tags=tags)
     (scale,), (offset,), assumed = scaling
     return float(scale), float(offset), assumed
