@@ -264,6 +264,33 @@ def test_relative_planes_know_no_light() -> None:
     assert (network(ground) - network(ground + 50)).abs().max() > 1e-3  # it still sees brightness
 
 
+@pytest.mark.parametrize("plus", [0.02, 1e-5])
+@pytest.mark.parametrize(("factor", "tolerance"), [(20, 1e-4), (100, 4e-3)])
+def test_the_graph_takes_logarithms_as_torch_does(
+    plus: float, factor: float, tolerance: float
+) -> None:
+    """Of values however far from the usual, 0 and less included."""
+    torch.manual_seed(0)
+    network = build_model("unet", bands=2, classes=2, widths=[8]).eval()
+    card = make_card(
+        name="logarithmic", architecture="unet", hyperparameters={"widths": [8]}, bands=BANDS[:2],
+        mean=(-2.0, -1.5), stddev=(0.5, 0.7), legend=grey_legend(2), units="reflectance",
+        chip_px=32, halo_px=0, stride=1, exact=False, logarithm=plus,
+    )  # fmt: skip
+    usual = np.exp(card.mean)[:, None, None]
+    values = usual * np.geomspace(1 / factor, factor, 32 * 32).reshape(32, 32) - plus
+    values[:, :2], values[:, 2] = 0, -1
+    chip = values.astype(np.float32)[None]
+    graph, numbers = export_graph(network, card)
+    core = openvino.Core()
+    read = core.read_model(graph, openvino.Tensor(np.frombuffer(numbers, dtype=np.uint8)))
+    compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    with torch.inference_mode():
+        expected = scoring_network(card, network.state_dict())(torch.from_numpy(chip))
+    assert expected.std() > 0.01
+    np.testing.assert_allclose(compiled(chip)[0], expected, atol=tolerance)
+
+
 def test_a_missing_band_is_told_not_guessed() -> None:
     """NaN is known from the mean, in torch and in the graph, and from every band that is there."""
     torch.manual_seed(0)

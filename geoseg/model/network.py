@@ -35,10 +35,16 @@ class ScoringNetwork(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Probabilities of each class."""
-        if self._plus is not None:  # NaN stays: it stands for a band that is missing
-            values = (torch.where(values < 0, 0.0, values) + self._plus).log()
-        logits: Tensor = self.network((values - self.mean) / self.stddev)
+        if self._plus is None:
+            centred = values - self.mean
+        else:  # NaN stays: it stands for a band that is missing
+            centred = self.centred_logarithm(torch.where(values < 0, 0.0, values) + self._plus)
+        logits: Tensor = self.network(centred / self.stddev)
         return (logits / self._temperature).softmax(dim=1)
+
+    def centred_logarithm(self, values: Tensor) -> Tensor:
+        """The logarithm of positive values, less the card's mean."""
+        return values.log() - self.mean
 
 
 def scoring_network(card: Card, weights: dict[str, Tensor]) -> ScoringNetwork:
