@@ -30,11 +30,12 @@ from made_jobs import (
     write_job,
 )
 
-from geoseg.errors import InputError, OutputError, SceneError
+from geoseg.errors import InputError, JobError, OutputError, SceneError
 from geoseg.jobs import geopackage
 from geoseg.jobs.arrivals import Arrival, FolderArrivals
 from geoseg.jobs.geopackage import GeoPackageDatabase
 from geoseg.jobs.outcome import SceneOutcome
+from geoseg.jobs.processing import MOST_INTERRUPTIONS
 from geoseg.jobs.run import JobRun, run_job
 from geoseg.jobs.status import job_status
 
@@ -195,6 +196,129 @@ def test_other_settings_redo_what_can_be_redone(job: Path, tmp_path: Path) -> No
         assert told["20200108"] == "waiting"
     status = {each.scene: each.status for each in job_status(job).scenes}
     assert status["lake_20200108.tif"] == "compared"  # what was known is kept
+    assert len(contents(job)["runs"]) == 2
+
+
+def test_what_fails_in_a_new_way_leaves_what_was_known(job: Path, tmp_path: Path) -> None:
+    """A mistake in the job file costs nothing that was done before."""
+    for day, grey in (("01", 10), ("08", 11), ("15", 15)):
+        put_scene(tmp_path / "in", f"lake_202001{day}.tif", grey)
+    files = [Path(path) for each in run(job).outcomes for path in each.files.values()]
+    before = contents(job)
+
+    def refusing(before: Path, after: Path, **options: Any) -> FakeChanged:
+        raise SceneError("which band is red is not known")
+
+    write_job(tmp_path, alert_area_ha=0.03, retries=RETRIES, min_area="9px")
+    for _ in range(RETRIES + 2):
+        run(job, change=refusing)
+    assert all(path.is_file() for path in files)
+    assert len(contents(job)["changes"]) == len(before["changes"]) == 5
+    write_job(tmp_path, alert_area_ha=0.03, retries=RETRIES)
+    assert run(job) == JobRun((), 0)  # the alert is no news, nothing is done again
+    assert difference(contents(job), before) == []
+
+
+def test_a_scene_that_cannot_be_read_any_more_keeps_its_changes(job: Path, tmp_path: Path) -> None:
+    put_scene(tmp_path / "in", "lake_20200101.tif", 10)
+    put_scene(tmp_path / "in", "lake_20200108.tif", 12)
+    run(job)
+    put_scene(tmp_path / "in", "lake_20200108.tif", BROKEN)
+    for attempt in range(RETRIES + 2):
+        told = statuses(run(job))
+        assert told == ({"20200108": "failed"} if attempt < RETRIES else
+                        {"20200108": "set_aside"} if attempt == RETRIES else {})  # fmt: skip
+        assert len(contents(job)["changes"]) == 2
+    put_scene(tmp_path / "in", "lake_20200108.tif", 13)
+    assert statuses(run(job)) == {"20200108": "compared"}
+    assert len(contents(job)["changes"]) == 3
+
+
+def test_an_alert_told_once_is_not_told_again_in_another_way(job: Path, tmp_path: Path) -> None:
+    put_scene(tmp_path / "in", "lake_20200101.tif", 10)
+    put_scene(tmp_path / "in", "lake_20200108.tif", 15)
+    assert run(job).alerts == 1
+    write_job(tmp_path, alert_area_ha=0.03, retries=RETRIES, min_area="2px")
+    done = run(job)
+    assert ([each.status for each in done.outcomes], done.alerts) == (["compared"], 0)
+    assert len(contents(job)["runs"]) == 1
+
+
+def test_a_pair_that_ends_the_process_is_set_aside_in_the_end(job: Path, tmp_path: Path) -> None:
+    put_scene(tmp_path / "in", "lake_20200101.tif", 10)
+    put_scene(tmp_path / "in", "lake_20200108.tif", 12)
+
+    def deadly(before: Path, after: Path, **options: Any) -> FakeChanged:
+        raise Killed
+
+    for _ in range(MOST_INTERRUPTIONS):
+        with pytest.raises(Killed):
+            run(job, change=deadly)
+    (outcome,) = run(job, change=deadly).outcomes
+    assert (outcome.status, outcome.reason) == (
+        "set_aside", "the process ended 10 times while it was compared",
+    )  # fmt: skip
+    assert run(job, change=deadly) == JobRun((), 0)
+    assert statuses(run(job, retry=True)) == {"20200108": "compared"}
+
+
+def test_what_the_job_file_excludes_is_withdrawn(job: Path, tmp_path: Path) -> None:
+    for day, grey in (("01", 10), ("08", 40), ("15", 12)):
+        put_scene(tmp_path / "in", f"lake_202001{day}.tif", grey)
+    put_scene(tmp_path / "in", "lake_20200122.tif", BROKEN)
+    assert run(job).alerts == 2
+    (tmp_path / "in/lake_20200108.tif").unlink()  # it was of another lake
+    told = {"alert_area_ha": 0.03, "retries": RETRIES}
+    write_job(tmp_path, exclude=["lake_20200108.tif", "*22.tif"], **told)
+    planned = {Path(each.scene).stem[5:]: each.status for each in run(job, dry_run=True).outcomes}
+    assert planned["20200108"] == "to_remove"
+    (outcome,) = run(job).outcomes
+    assert (outcome.before_date, outcome.changed_area_ha) == ("2020-01-01", 0.02)
+    assert len(contents(job)["runs"]) == 1
+    states = {each.scene[5:-4]: each.status for each in job_status(job).scenes}
+    assert states == {"20200101": "clear", "20200108": "excluded", "20200115": "compared",
+                      "20200122": "excluded"}  # fmt: skip
+    assert run(job) == JobRun((), 0)
+    write_job(tmp_path, exclude="lake_20200108.tif", **told)
+    assert statuses(run(job)) == {"20200122": "failed"}
+
+
+def test_a_folder_that_cannot_be_listed_is_not_empty(job: Path, tmp_path: Path) -> None:
+    def unreadable(top: Path, onerror: Callable[[OSError], None]) -> Iterator[Any]:
+        onerror(PermissionError(13, "Permission denied", str(top)))
+        yield from ()
+
+    with patch("os.walk", unreadable), pytest.raises(JobError, match=r"in cannot be listed: Per"):
+        run(job)
+
+
+def test_a_name_that_is_no_text_is_mentioned(job: Path, tmp_path: Path) -> None:
+    put_scene(tmp_path / "in", "lake_20200101.tif", 10)
+    Path(os.fsdecode(bytes(tmp_path / "in") + b"/lake_20200108_\xff.tif")).write_bytes(b"")
+    notes: list[str] = []
+    assert statuses(run(job, note=notes.append)) == {"20200101": "no_counterpart"}
+    assert "lake_20200108_\\udcff.tif is no scene: its name is not UTF-8" in notes
+
+
+def test_a_result_that_somebody_has_open_holds_up_nothing(job: Path, tmp_path: Path) -> None:
+    for day, grey in (("01", 10), ("31", 12)):
+        put_scene(tmp_path / "in", f"lake_202001{day}.tif", grey)
+    run(job)
+    put_scene(tmp_path / "in", "lake_20200115.tif", 11)
+    unlink = Path.unlink
+
+    def held(self: Path, missing_ok: bool = False) -> None:
+        if self.suffix == ".gpkg":
+            raise PermissionError(13, "Permission denied", str(self))
+        unlink(self, missing_ok=missing_ok)
+
+    notes: list[str] = []
+    with patch.object(Path, "unlink", held):
+        assert statuses(run(job, note=notes.append)) == {"20200115": "compared",
+                                                         "20200131": "compared"}  # fmt: skip
+    assert "cannot be removed: Permission denied; the next run tries again" in notes[-1]
+    assert len(contents(job)["runs"]) == 3
+    run(job)
     assert len(contents(job)["runs"]) == 2
 
 

@@ -113,6 +113,43 @@ def test_what_is_not_taken_is_posted_again(job: Path, hook: Hook, status: int) -
     assert alert.webhook_at is not None
 
 
+def test_one_alert_that_is_refused_holds_up_no_other(tmp_path: Path, job: Path, hook: Hook) -> None:
+    hook.status = 413
+    assert run(job).alerts == 1
+    put_scene(tmp_path / "in", "lake_20200122.tif", 29)
+    hook.status = 409  # it has seen the id before
+    notes: list[str] = []
+    assert run(job, notes).alerts == 1
+    assert notes == []
+    assert [each.webhook for each in runs(job) if each.alert] == ["delivered"] * 2
+    put_scene(tmp_path / "in", "lake_20200129.tif", 9)
+    put_scene(tmp_path / "in", "lake_20200205.tif", 20)
+    hook.status = 400
+    assert run(job, notes).alerts == 2
+    assert [note.partition(" was not delivered")[0] for note in notes] == [
+        "the alert of lake_20200129.tif", "the alert of lake_20200205.tif",
+    ]  # fmt: skip
+
+
+def test_an_alert_is_out_before_the_next_pair_can_end_the_process(
+    tmp_path: Path, job: Path, hook: Hook
+) -> None:
+    put_scene(tmp_path / "in", "lake_20200122.tif", 18)
+
+    class KilledError(BaseException):
+        pass
+
+    def change(before: Path, after: Path, **options: Any) -> Any:
+        if "20200122" in after.name:
+            raise KilledError
+        return fake_change(before, after, **options)
+
+    with pytest.raises(KilledError):
+        run_job(job, change=change)
+    assert [sent["scene"] for sent in hook.taken] == ["lake_20200115.tif"]
+    assert "lake_20200115.tif" in (tmp_path / "alerts.json").read_text()
+
+
 def test_nobody_there(job: Path, hook: Hook) -> None:
     hook.close()
     notes: list[str] = []

@@ -66,6 +66,7 @@ def test_secrets_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.M
         ({"webhook": "ftp://x"}, "webhook must be"),
         ({"feed": "alerts.csv"}, "must end in"),
         ({"from": "trees"}, "cva knows none"),
+        ({"name": "", "ledger": "shared.gpkg"}, "name: is missing; with ledger:"),
         ({"retries": -1}, "retries: Input should be greater"),
         ({"alert_area_ha": float("nan")}, "alert_area_ha: Input should be"),
     ],
@@ -83,6 +84,7 @@ def test_what_is_wrong_is_said_in_a_line(tmp_path: Path, keys: dict[str, Any], s
         ("output: out\noutput: other\n", "line 2 says 'output' a second time"),
         ("output: [", "is not YAML"),
         ("just words", "holds no keys"),
+        ("output: out\nbaseline_date: 2024-02-30\n", "holds what is no value: day"),
         ("!!python/object/apply:os.system ['true']", "is not YAML"),
         ("scenes: in\npattern: '{date:%Y%m%d}.tif'\n", "the key 'output' is missing"),
     ],
@@ -94,6 +96,14 @@ def test_files_that_are_no_job_files(tmp_path: Path, text: str, said: str) -> No
         load_job(path)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_results_may_be_called_as_a_model_is(tmp_path: Path) -> None:
+    (tmp_path / "landcover").mkdir()
+    assert load_job(write_job(tmp_path, method="model", output="landcover")).model == "landcover"
+    (tmp_path / "landcover/card.json").write_text("{}")
+    loaded = load_job(write_job(tmp_path, method="model"))
+    assert loaded.model == str(tmp_path / "landcover")
 
 
 def test_the_schema_knows_every_key_and_says_what_it_is_for() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import geopandas
 import numpy as np
@@ -60,12 +61,16 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.asked: list[str] = []
+        self.busy: tuple[str, ...] = ()
         server = self
 
         class Handler(SimpleHTTPRequestHandler):
             def do_GET(self) -> None:
                 server.asked.append(self.path)
                 self.path = self.path.partition("?")[0]
+                if self.path in server.busy:
+                    self.send_error(503)
+                    return
                 super().do_GET()
 
             def log_message(self, *args: object) -> None:
@@ -274,6 +279,36 @@ def test_an_asset_that_is_not_there_fails_its_scene_alone(
     assert told(run(job)) == [
         ("a", "no_counterpart", None), ("b", "set_aside", None), ("c", "compared", 0.05),
     ]  # fmt: skip
+
+
+def test_a_server_that_is_busy_costs_no_attempt(
+    tmp_path: Path, catalogue: Path, server: Server
+) -> None:
+    job = write_job(tmp_path, stac=f"{server.url}/collection.json", assets="image", retries=0)
+    server.busy = ("/items/b.tif",)
+    for _ in range(3):
+        assert ("b", "failed", None) not in told(run(job))
+    server.busy = ()
+    assert told(run(job)) == [("b", "compared", 0.02), ("c", "compared", 0.03)]
+
+
+def test_a_date_to_the_microsecond_is_known_again(tmp_path: Path, catalogue: Path) -> None:
+    for name, (date, _) in GREYS.items():
+        exact = date.replace("00:00", "00:00.732651", 1)
+        (catalogue / f"items/{name}.json").write_text(json.dumps(item(name, datetime=exact)))
+    job = write_job(tmp_path, stac="catalogue/collection.json", assets="image")
+    assert told(run(job)) == EXPECTED
+    with patch.object(StacArrivals, "fetch", side_effect=AssertionError("it is known")):
+        assert run(job) == JobRun((), 0)
+
+
+def test_from_a_folder_to_stac(tmp_path: Path, catalogue: Path) -> None:
+    """The scenes of the folder are known, but there is no way to them any more."""
+    put_scene(tmp_path / "in", "lake_20200101.tif", 33)
+    run(write_job(tmp_path))
+    done = run(write_job(tmp_path, stac="catalogue/collection.json", assets="image"))
+    waiting = [each for each in done.outcomes if each.status == "waiting"]
+    assert [each.reason for each in waiting] == ["lake_20200101.tif is no STAC item"]
 
 
 def test_bands_that_do_not_lie_on_each_other(tmp_path: Path) -> None:

@@ -16,10 +16,16 @@ from geoseg.jobs.ledger import Ledger
 from geoseg.jobs.outcome import date_text
 from geoseg.jobs.records import Run
 
-__all__ = ["Alert", "deliver_alerts"]
+__all__ = ["Alert", "AlertDelivery"]
 
 TIMEOUT_S = (5, 20)
 """To connect, and to be answered."""
+
+TAKEN = (*range(200, 300), 409)
+"""Statuses of what was taken, 409 from one who knows the id from before."""
+
+BUSY = (408, 429, *range(500, 600))
+"""Statuses that speak of the receiver, and not of the alert."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +73,41 @@ class Alert:
         )
 
 
-def deliver_alerts(job: Job, ledger: Ledger, note: Callable[[str], None]) -> None:
-    """Post the alerts that are due to the webhook; each is posted until it was taken once.
+class AlertDelivery:
+    """Posts the alerts that are due to the webhook, each once in a run until it was taken.
 
     What was taken is entered in the ledger afterwards, so a kill in between makes one come
     twice, with the same id. A failure is entered too, and fails nothing.
 
-    Raises:
-        JobError: if the ledger cannot be written.
+    Args:
+        job: says where to.
+        ledger: says what is due.
+        note: called with what was not taken, a line for people.
     """
-    if job.webhook is None:
-        return
-    host = urlsplit(job.webhook).hostname  # the rest may hold a secret
-    for run in ledger.runs().values():
-        if run.webhook != "due" or run.status != "done":
-            continue
-        alert = Alert.of(job.name, run)
-        reason = _post(job.webhook, {"id": alert.urn, "title": alert.title, **alert.facts})
-        taken = reason is None
-        ledger.save(
+
+    def __init__(self, job: Job, ledger: Ledger, note: Callable[[str], None]) -> None:
+        self._job, self._ledger, self._note = job, ledger, note
+        self._tried: set[str] = set()
+        self._given_up = job.webhook is None
+
+    def deliver(self) -> None:
+        """Post what is due and was not tried yet.
+
+        Raises:
+            JobError: if the ledger cannot be written.
+        """
+        for run in () if self._given_up else self._ledger.runs().values():
+            due = run.webhook == "due" and run.status == "done" and run.key not in self._tried
+            if due and not self._given_up:
+                self._tried.add(run.key)
+                self._post(run)
+
+    def _post(self, run: Run) -> None:
+        alert, url = Alert.of(self._job.name, run), str(self._job.webhook)
+        answer = _answer(url, {"id": alert.urn, "title": alert.title, **alert.facts})
+        taken = answer in TAKEN
+        reason = None if taken else answer if isinstance(answer, str) else f"status {answer}"
+        self._ledger.save(
             replace(
                 run,
                 webhook="delivered" if taken else "due",
@@ -94,13 +116,19 @@ def deliver_alerts(job: Job, ledger: Ledger, note: Callable[[str], None]) -> Non
                 webhook_at=datetime.now(UTC) if taken else None,
             )
         )
-        if not taken:
-            note(f"the alert was not delivered to {host}: {reason}; the next run tries again")
-            return  # the others would wait as long for the same answer
+        if taken:
+            return
+        host = urlsplit(url).hostname  # the rest may hold a secret
+        self._note(
+            f"the alert of {run.after_name} was not delivered to {host}: {reason}; the next run "
+            "tries again"
+        )
+        # the others would wait as long for the same answer
+        self._given_up = isinstance(answer, str) or answer in BUSY
 
 
-def _post(url: str, payload: dict[str, Any]) -> str | None:
-    """Why a payload was not taken, None when it was."""
+def _answer(url: str, payload: dict[str, Any]) -> int | str:
+    """The status that answered a payload, or why there was none."""
     try:
         answer = requests.post(
             url,
@@ -111,7 +139,7 @@ def _post(url: str, payload: dict[str, Any]) -> str | None:
         )
     except requests.RequestException as error:
         return f"no answer ({type(error).__name__})"
-    return None if answer.ok and answer.status_code < 300 else f"status {answer.status_code}"
+    return answer.status_code
 
 
 def _iso(date: datetime | None) -> str:

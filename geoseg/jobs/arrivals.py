@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from geoseg.errors import InputError, SceneError
+from geoseg.errors import InputError, JobError, SceneError
 from geoseg.jobs.name_pattern import NamePattern
 
 __all__ = [
@@ -112,15 +112,19 @@ class FolderArrivals:
             if date is None:
                 continue
             try:
+                name.encode()
                 stat = path.stat()
-            except OSError:  # it went away meanwhile
+            except FileNotFoundError:  # it went away meanwhile
+                continue
+            except (OSError, UnicodeError) as error:
+                self.notes.append(f"{_printable(name)} is no scene: {_cause(error)}")
                 continue
             # a clock that is ahead makes files that seem to come from the future
             arriving = abs(time.time() - stat.st_mtime) < self._settle_s
             yield Arrival(name, date, str(path), _fingerprint(stat), arriving)
 
     def _files(self) -> Iterator[Path]:
-        for folder, below, names in os.walk(self._folder):
+        for folder, below, names in os.walk(self._folder, onerror=_refuse):
             if not self._pattern.deep:
                 below.clear()
             elif Path(folder).resolve() == self._results:
@@ -139,6 +143,21 @@ class FolderArrivals:
         if now != arrival.fingerprint:
             raise NotThereError(f"{path} has changed since it was listed")
         return path
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be listed is not an empty one."""
+    if not isinstance(error, FileNotFoundError):
+        reason = error.strerror or error
+        raise JobError(f"the folder {error.filename} cannot be listed: {reason}") from error
+
+
+def _cause(error: OSError | UnicodeError) -> str:
+    return "its name is not UTF-8" if isinstance(error, UnicodeError) else str(error.strerror)
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _fingerprint(stat: os.stat_result) -> str:

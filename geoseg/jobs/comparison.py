@@ -68,11 +68,14 @@ class Comparison:
             InputError: if its settings make no sense, or its model is missing or damaged.
         """
         _check(job)
-        settings = {key: getattr(job, key) for key in SETTINGS}
-        options: dict[str, Any] = {"method": job.method}
-        for key in (*SETTINGS, *WAYS):
-            if getattr(job, key) != Job.model_fields[key].default:
-                options[key] = getattr(job, key)
+        told: dict[str, Any] = {
+            key: getattr(job, key)
+            for key in (*SETTINGS, *WAYS)
+            if getattr(job, key) != Job.model_fields[key].default
+        }
+        options = {"method": job.method, **told}
+        # only what is told, or a geoseg with one more setting would compare everything again
+        settings = {key: value for key, value in told.items() if key in SETTINGS}
         if job.area is not None:
             options["area"] = Path(job.area)
         model_sha256 = None

@@ -25,7 +25,8 @@ def foresee(work: Work, ledger: Ledger | None, note: Callable[[str], None]) -> l
     """
     scenes = {} if ledger is None else ledger.scenes()
     runs = {} if ledger is None else ledger.runs()
-    arrivals = list(work.source.arrivals())
+    arrivals = [each for each in work.source.arrivals() if not work.job.excludes(each.name)]
+    scenes = {name: each for name, each in scenes.items() if not work.job.excludes(name)}
     for line in work.source.notes:
         note(line)
     arriving = [each for each in arrivals if each.arriving]

@@ -7,6 +7,7 @@ import difflib
 import os
 import re
 from collections.abc import Hashable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -24,6 +25,9 @@ NAME = re.compile(r"[\w][\w.-]{0,63}", re.ASCII)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Strings = tuple[str, ...]
+
+ONE_OR_MORE = ("assets", "exclude", "from", "to", "feed")
+"""Keys of lists that one entry may stand for by itself."""
 
 
 class Job(BaseModel):
@@ -53,6 +57,9 @@ class Job(BaseModel):
     )
     cloudy_bits: tuple[Annotated[int, Field(ge=0, le=31)], ...] = Field(
         (), description="Or its bits, from 0: [1, 2, 3, 4] of Landsat's QA_PIXEL."
+    )
+    exclude: Strings = Field(
+        (), description="Scenes that are none, by name: wrong or misdated ones. * and ? match."
     )
     settle_seconds: float = Field(
         60, ge=0, description="A file that was written to more recently is still arriving."
@@ -100,8 +107,12 @@ class Job(BaseModel):
     def _one_is_a_list(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        lists = ("assets", "from", "to", "feed")
+        lists = ONE_OR_MORE
         return {k: [v] if k in lists and isinstance(v, str) else v for k, v in given.items()}
+
+    def excludes(self, name: str) -> bool:
+        """Whether the job file says that a scene is none."""
+        return any(fnmatchcase(name, pattern) for pattern in self.exclude)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -152,6 +163,8 @@ def load_job(path: str | Path) -> Job:
         raise InputError(f"{path} is not text in UTF-8") from error
     except yaml.YAMLError as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:  # what only looks like a date
+        raise InputError(f"{path} holds what is no value: {error}") from error
     if not isinstance(given, dict):
         raise InputError(f"{path} holds no keys; a job file has lines such as 'output: changes'")
     try:
@@ -164,8 +177,7 @@ def load_job(path: str | Path) -> Job:
 def job_schema() -> dict[str, Any]:
     """The JSON schema of job files, for editors."""
     schema = Job.model_json_schema(by_alias=True)
-    one_or_more = ("assets", "from", "to", "feed")
-    for key in one_or_more:
+    for key in ONE_OR_MORE:
         listed = schema["properties"][key]
         schema["properties"][key] = {
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
@@ -216,7 +228,10 @@ def _placed(job: Job, path: Path) -> Job:
     name = job.name or re.sub(r"[^\w.-]", "_", path.stem, flags=re.ASCII)
     if not NAME.fullmatch(name):
         raise InputError(f"{path}: the file's name is no name for a job; give one with name:")
+    if job.ledger and not job.name:
+        raise InputError(f"{path}: name: is missing; with ledger:, other jobs may share it")
     bundle = folder / job.model
+    is_bundle = bundle.is_file() or (bundle / "card.json").is_file()
     return job.model_copy(
         update={
             "name": name,
@@ -225,7 +240,7 @@ def _placed(job: Job, path: Path) -> Job:
             "stac": None if job.stac is None else place(_told(job.stac, path)),
             "area": absolute(job.area),
             "baseline": absolute(job.baseline),
-            "model": str(bundle) if bundle.exists() else job.model,
+            "model": str(bundle) if is_bundle else job.model,
             "ledger": place(_told(job.ledger, path)) if job.ledger else f"{output}/ledger.gpkg",
             "webhook": None if job.webhook is None else _told(job.webhook, path),
             "feed": tuple(str(absolute(each)) for each in job.feed),

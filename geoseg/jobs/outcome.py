@@ -12,7 +12,7 @@ __all__ = ["OutcomeStatus", "SceneOutcome", "date_text"]
 
 OutcomeStatus: TypeAlias = Literal[
     "compared", "no_counterpart", "cloudy", "duplicate", "arriving", "waiting", "failed",
-    "set_aside", "to_compare", "to_read", "to_remove",
+    "set_aside", "excluded", "to_compare", "to_read", "to_remove",
 ]  # fmt: skip
 """What became of a scene; the three `to_` words are those of a dry run."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from geoseg.jobs.comparison import Comparison
@@ -23,7 +23,7 @@ class Task:
     run: Run
     """Its entry in the ledger, as it is or as it will begin."""
     replaced: tuple[Run, ...]
-    """Runs of the same scene that this one supersedes once it is settled."""
+    """Runs of the same scene that this one supersedes once it is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ def make_plan(
     rule: PairingRule,
     comparison: Comparison,
     job: str,
+    *,
+    failed: Container[str] = (),
 ) -> Plan:
     """Find what is missing and what is too much.
 
@@ -58,6 +60,7 @@ def make_plan(
         rule: what each scene is compared with.
         comparison: how.
         job: the job's name, with which the names of files begin.
+        failed: names of the scenes that could not be read: nobody knows what they show now.
     """
     pairs = pair_scenes(scenes, rule)
     wanted = {comparison.key(b, a): (b, a) for a, b in pairs if b is not None}
@@ -68,10 +71,13 @@ def make_plan(
         if run.key in wanted:
             continue
         successor = key_of.get(run.after_sha256)
+        following = None if successor is None else runs.get(successor)
         # what is of use stays until there is something in its place
-        if run.status == "done" and successor and not _is_settled(runs.get(successor)):
+        if run.status != "done" or (following is not None and following.status == "done"):
+            stale.append(run)
+        elif successor is not None:
             replaced.setdefault(successor, []).append(run)
-        else:
+        elif run.after_name not in failed:
             stale.append(run)
     tasks = [
         Task(

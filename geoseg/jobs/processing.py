@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,9 @@ from geoseg.jobs.reception import reason_of
 from geoseg.jobs.records import Run
 
 __all__ = ["Processor", "outcome_of", "remove_superseded"]
+
+MOST_INTERRUPTIONS = 10
+"""So often a pair may end the process, or be at work when something else does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +53,14 @@ class Processor:
             OutputError: if results cannot be written: no other pair's could be.
             JobError: if the ledger cannot be written.
         """
+        if task.run.interruptions >= MOST_INTERRUPTIONS:
+            return self._set_aside(task.run)
         try:
             before, after = self.locate(task.before), self.locate(task.after)
         except NotThereError as error:  # a matter of what is there, not of the pair
             return replace(outcome_of(self.job, task.run), status="waiting", reason=str(error))
         except SceneError as error:
-            return self._failed(task, task.run, error)
+            return self._failed(task.run, error)
         began = datetime.now(UTC)
         run = replace(
             task.run,
@@ -72,7 +77,8 @@ class Processor:
         except OutputError:
             raise
         except Exception as error:
-            return self._failed(task, run, error)
+            return self._failed(run, error)
+        run = _told_before(run, task.replaced)
         self.ledger.settle(run, changes.rows(run), task.replaced)
         return outcome_of(self.job, run)
 
@@ -114,19 +120,43 @@ class Processor:
             finished_at=datetime.now(UTC),
         )
 
-    def _failed(self, task: Task, run: Run, error: Exception) -> SceneOutcome:
+    def _failed(self, run: Run, error: Exception) -> SceneOutcome:
         attempts = run.attempts + 1
-        final = attempts > self.job.retries
         run = replace(
             run,
-            status="set_aside" if final else "failed",
+            status="set_aside" if attempts > self.job.retries else "failed",
             attempts=attempts,
             interruptions=0,
             reason=reason_of(error, self.note),
             finished_at=datetime.now(UTC),
         )
-        self.ledger.settle(run, (), task.replaced if final else ())
+        self.ledger.settle(run, (), ())
         return outcome_of(self.job, run)
+
+    def _set_aside(self, run: Run) -> SceneOutcome:
+        reason = f"the process ended {run.interruptions} times while it was compared"
+        now = datetime.now(UTC)
+        run = replace(run, status="set_aside", interruptions=0, reason=reason, finished_at=now)
+        self.ledger.settle(run, (), ())
+        return outcome_of(self.job, run)
+
+
+def _told_before(run: Run, replaced: Sequence[Run]) -> Run:
+    """A run whose alert is not told again where that of the same two scenes was."""
+    same = [
+        each
+        for each in replaced
+        if (each.before_sha256, each.after_sha256) == (run.before_sha256, run.after_sha256)
+    ]
+    if not run.alert or not same:
+        return run
+    posted = next((each for each in same if each.webhook == "delivered"), None)
+    return replace(
+        run,
+        announced=any(each.announced for each in same),
+        webhook=run.webhook if posted is None else posted.webhook,
+        webhook_at=None if posted is None else posted.webhook_at,
+    )
 
 
 def _without_names(summary: Mapping[str, Any]) -> str:
@@ -165,14 +195,21 @@ def outcome_of(job: Job, run: Run) -> SceneOutcome:
     )
 
 
-def remove_superseded(ledger: Ledger, output: Path) -> None:
-    """Remove the files of superseded runs, then their entries: a kill in between is made good."""
+def remove_superseded(ledger: Ledger, output: Path, note: Callable[[str], None]) -> None:
+    """Remove the files of superseded runs, then their entries: a kill in between is made good.
+
+    A file that cannot be removed, as somebody has it open, is noted, and the entry stays.
+    """
     for run in ledger.runs().values():
         if run.status != "superseded":
             continue
-        for path in [*output.glob(f"{run.stem}[._]*"), *output.glob(f".{run.stem}.*")]:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-        ledger.forget(run)
+        try:
+            for path in [*output.glob(f"{run.stem}[._]*"), *output.glob(f".{run.stem}.*")]:
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            note(f"{error.filename} cannot be removed: {error.strerror}; the next run tries again")
+        else:
+            ledger.forget(run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -57,9 +57,8 @@ def receive(
     source: ArrivalSource,
     ledger: Ledger,
     gauge: Gauge,
+    job: Job,
     *,
-    max_cloud: float,
-    retries: int,
     note: Callable[[str], None],
 ) -> Reception:
     """Read the scenes that the ledger does not know, and judge all again.
@@ -71,10 +70,11 @@ def receive(
         JobError: if scenes cannot be listed, or the ledger cannot be written.
     """
     known, read = ledger.scenes(), []
-    arrivals = sorted(source.arrivals(), key=lambda each: (each.date, each.name))
+    listed = (each for each in source.arrivals() if not job.excludes(each.name))
+    arrivals = sorted(listed, key=lambda each: (each.date, each.name))
     for arrival in arrivals:
         record = known.get(arrival.name)
-        hidden = _hidden(arrival, record, gauge, max_cloud)
+        hidden = _hidden(arrival, record, gauge, job.max_cloud)
         if hidden is not None:
             if record is None or (hidden.reason, hidden.status) != (record.reason, record.status):
                 ledger.save(hidden)
@@ -84,14 +84,14 @@ def receive(
         if arrival.arriving or (_is_known(record, arrival, gauge) and not again):
             continue
         try:
-            received = _read(arrival, record, source, gauge, retries, note)
+            received = _read(arrival, record, source, gauge, job.retries, note)
         except NotThereError as error:
             note(str(error))
             continue
         ledger.save(received)
         if record is None or received.sha256 is None or received.sha256 != record.sha256:
             read.append(arrival.name)
-    ledger.save(*_judged(ledger.scenes().values(), max_cloud))
+    ledger.save(*_judged(ledger.scenes().values(), job))
     return Reception(tuple(each for each in arrivals if each.arriving), tuple(read))
 
 
@@ -111,7 +111,7 @@ def _hidden(
 
 
 def _was_hidden(record: SceneRecord) -> bool:
-    return record.status == "cloudy" and record.sha256 is None
+    return record.status in ("cloudy", "excluded") and record.sha256 is None
 
 
 def _is_known(record: SceneRecord | None, arrival: Arrival, gauge: Gauge) -> bool:
@@ -153,19 +153,23 @@ def _read(
     return entered(status="clear", attempts=0, reason=None, invalid_share=share, sha256=sha256)
 
 
-def _judged(records: Iterable[SceneRecord], max_cloud: float) -> Iterator[SceneRecord]:
+def _judged(records: Collection[SceneRecord], job: Job) -> Iterator[SceneRecord]:
     """The records whose judgement changes, for a new limit or other scenes beside them."""
-    records = list(records)
-    seen = [each for each in records if each.invalid_share is not None]
-    clear = [each for each in seen if _is_clear(each, max_cloud)]
+    wanted = [each for each in records if not job.excludes(each.name)]
+    clear = [each for each in wanted if _is_clear(each, job.max_cloud)]
     first = {each.sha256: each.name for each in first_of_each(map(_dated, clear))}
-    for record in seen:
+    for record in records:
         status: SceneStatus = "clear"
         reason = None
-        if not _is_clear(record, max_cloud):
+        if job.excludes(record.name):
+            status, reason = "excluded", "the job file excludes it"
+        elif record.invalid_share is None:
+            continue
+        elif not _is_clear(record, job.max_cloud):
             status = "cloudy"
             reason = (
-                f"{record.invalid_share:.1%} of the area has no data; max_cloud is {max_cloud:.1%}"
+                f"{record.invalid_share:.1%} of the area has no data; "
+                f"max_cloud is {job.max_cloud:.1%}"
             )
         elif first[str(record.sha256)] != record.name:
             status, reason = "duplicate", f"the same content as {first[str(record.sha256)]}"

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_typ
 
 __all__ = ["CHANGE_COLUMNS", "ChangeRow", "Run", "SceneRecord", "SceneStatus", "columns_of"]
 
-SceneStatus: TypeAlias = Literal["clear", "cloudy", "duplicate", "failed", "set_aside"]
+SceneStatus: TypeAlias = Literal["clear", "cloudy", "duplicate", "failed", "set_aside", "excluded"]
 RunStatus: TypeAlias = Literal["started", "done", "failed", "set_aside", "superseded"]
 
 CHANGE_COLUMNS: dict[str, type] = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from geoseg.jobs.alert import Alert, deliver_alerts
+from geoseg.jobs.alert import Alert, AlertDelivery
 from geoseg.jobs.comparison import ChangeDetector, MadeChange
 from geoseg.jobs.feed import write_feed
 from geoseg.jobs.foresight import foresee
@@ -81,9 +81,15 @@ def run_job(
     with open_ledger(place, name, wait_s=wait_s) as ledger:
         if retry:
             ledger.save(*_given_another_chance(ledger))
+        delivery = AlertDelivery(work.job, ledger, note)
+        delivery.deliver()  # what a run raised that did not come to its end
         for outcome in _bring_up_to_date(work, ledger, change or _change, note):
+            if outcome.alert:
+                delivery.deliver()
+                _write_feeds(work.job, ledger)
             told(outcome)
-        return JobRun(tuple(outcomes), _raise_alerts(work.job, ledger, note))
+        _write_feeds(work.job, ledger)
+        return JobRun(tuple(outcomes), _announce(ledger))
 
 
 def _bring_up_to_date(
@@ -91,10 +97,8 @@ def _bring_up_to_date(
 ) -> Iterator[SceneOutcome]:
     """Make the ledger say what the set of scenes demands, a scene at a time."""
     job, output = work.job, Path(work.job.output)
-    remove_superseded(ledger, output)
-    reception = receive(
-        work.source, ledger, work.gauge, max_cloud=job.max_cloud, retries=job.retries, note=note
-    )
+    remove_superseded(ledger, output, note)
+    reception = receive(work.source, ledger, work.gauge, job, note=note)
     for line in work.source.notes:
         note(line)
     scenes = ledger.scenes()
@@ -113,18 +117,25 @@ def _bring_up_to_date(
     processor = Processor(job, ledger, work.comparison, work.locator(scenes), change, note)
     for task in plan.tasks:
         yield processor.process(task)
-    remove_superseded(ledger, output)
+    remove_superseded(ledger, output, note)
 
 
-def _raise_alerts(job: Job, ledger: Ledger, note: Callable[[str], None]) -> int:
-    """Deliver what is due, write the feeds, and count what is new."""
-    deliver_alerts(job, ledger, note)
-    raised = [each for each in ledger.runs().values() if each.alert and each.status == "done"]
+def _write_feeds(job: Job, ledger: Ledger) -> None:
+    alerts = [Alert.of(job.name, run) for run in _raised(ledger)] if job.feed else []
     for path in job.feed:
-        write_feed(Path(path), job.name, [Alert.of(job.name, each) for each in raised])
-    new = [run for run in raised if not run.announced]
+        write_feed(Path(path), job.name, alerts)
+
+
+def _announce(ledger: Ledger) -> int:
+    """Enter that the exit status tells of the alerts, and count those that none told of yet."""
+    new = [run for run in _raised(ledger) if not run.announced]
     ledger.save(*(replace(run, announced=True) for run in new))
     return len(new)
+
+
+def _raised(ledger: Ledger) -> list[Run]:
+    """The runs whose alerts stand."""
+    return [run for run in ledger.runs().values() if run.alert and run.status == "done"]
 
 
 def _given_another_chance(ledger: Ledger) -> Iterator[SceneRecord | Run]:

@@ -16,8 +16,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 import requests
 import shapely
 
-from geoseg.errors import InputError, JobError, OutputError, SceneError
-from geoseg.jobs.arrivals import Arrival, MissingAssetError
+from geoseg.errors import InputError, JobError, OutputError
+from geoseg.jobs.arrivals import Arrival, MissingAssetError, NotThereError
 from geoseg.raster.cloud_rule import CloudRule
 from geoseg.raster.stack import stack_bands
 
@@ -147,18 +147,25 @@ class StacArrivals:
 
     def fetch(self, arrival: Arrival) -> Path:
         """See ArrivalSource."""
-        hrefs = json.loads(arrival.source)
-        paths = [self._local(href, arrival) for href in hrefs]
-        paths, quality = paths[: len(self._assets)], paths[len(self._assets) :]
-        if len(paths) == 1 and not quality:
-            return paths[0]
+        try:
+            hrefs = json.loads(arrival.source)
+        except ValueError as error:  # it arrived in a folder, before the job file said stac
+            raise NotThereError(f"{arrival.name} is no STAC item") from error
         stacked = self._place(arrival, "bands", ".tif")
-        if not stacked.exists():
-            stacked.parent.mkdir(parents=True, exist_ok=True)
-            told = None
-            if quality and self._quality is not None:
-                told = quality[0], self._quality[1]
-            stack_bands(paths, self._assets, stacked, quality=told)
+        if stacked.exists():
+            return stacked
+        paths = [self._local(href, arrival) for href in hrefs]
+        bands, quality = paths[: len(self._assets)], paths[len(self._assets) :]
+        if len(bands) == 1 and not quality:
+            return bands[0]
+        stacked.parent.mkdir(parents=True, exist_ok=True)
+        told = None
+        if quality and self._quality is not None:
+            told = quality[0], self._quality[1]
+        stack_bands(bands, self._assets, stacked, quality=told)
+        for href, path in zip(hrefs, paths, strict=True):
+            if _is_remote(href):
+                path.unlink(missing_ok=True)
         return stacked
 
     def _local(self, href: str, arrival: Arrival) -> Path:
@@ -189,9 +196,9 @@ class StacArrivals:
                     for chunk in answer.iter_content(CHUNK_BYTES):
                         file.write(chunk)
             partial.replace(path)
-        except requests.RequestException as error:
+        except requests.RequestException as error:  # of the server's, not of the scene's making
             partial.unlink(missing_ok=True)
-            raise SceneError(f"{_shown(href)} cannot be fetched: {_reason(error)}") from error
+            raise NotThereError(f"{_shown(href)} cannot be fetched: {_reason(error)}") from error
         except OSError as error:
             partial.unlink(missing_ok=True)
             reason = error.strerror or error
@@ -241,6 +248,7 @@ def _date(properties: dict[str, Any]) -> datetime:
     if not text:
         raise ValueError("it has no datetime")
     date = datetime.fromisoformat(str(text))
+    date = date.replace(microsecond=date.microsecond // 1000 * 1000)  # as the ledger keeps it
     return (date if date.tzinfo else date.replace(tzinfo=UTC)).astimezone(UTC)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyproj
 import shapely
@@ -27,7 +26,7 @@ from geoseg.jobs.pairing import DatedScene, PairingRule
 from geoseg.jobs.planning import Plan, make_plan
 from geoseg.jobs.reception import Gauge, clear_scenes
 from geoseg.jobs.records import Run, SceneRecord
-from geoseg.vector.area_of_interest import read_area
+from geoseg.vector.area_of_interest import AreaOfInterest, read_area
 
 __all__ = ["ARRIVING", "Work"]
 
@@ -58,7 +57,7 @@ class Work:
         area = None if job.area is None else read_area(Path(job.area))
         return cls(
             job,
-            _source(job, None if area is None else shapely.union_all(area.carried_into(WGS84))),
+            _source(job, area),
             Comparison.of(job, area),
             Gauge.of(job, area),
             PairingRule(job.compare_with, job.season_days, _baseline(job)),
@@ -67,7 +66,8 @@ class Work:
     def plan(self, scenes: Mapping[str, SceneRecord], runs: Mapping[str, Run]) -> Plan:
         """What is to be done about these scenes, after these runs."""
         clear = clear_scenes(scenes.values())
-        return make_plan(clear, runs, self.rule, self.comparison, self.job.name)
+        failed = {each.name for each in scenes.values() if each.status in ("failed", "set_aside")}
+        return make_plan(clear, runs, self.rule, self.comparison, self.job.name, failed=failed)
 
     def outcome(
         self, name: str, date: datetime, status: OutcomeStatus, reason: str | None = None
@@ -105,16 +105,19 @@ class Work:
                 yield partial(self.source.fetch, arrival)
 
 
-def _source(job: Job, area: Any | None) -> ArrivalSource:
+def _source(job: Job, area: AreaOfInterest | None) -> ArrivalSource:
     output = Path(job.output)
     if job.stac is not None:
+        outline = None
+        if area is not None:
+            outline = shapely.union_all(shapely.make_valid(area.carried_into(WGS84)))
         from geoseg.jobs.stac import StacArrivals
         from geoseg.raster.cloud_rule import CloudRule
 
         rule = CloudRule(job.cloudy, job.cloudy_bits)
         quality = None if job.quality is None else (job.quality, rule)
         return StacArrivals(
-            job.stac, job.assets, output / CACHE / job.name, area=area, quality=quality
+            job.stac, job.assets, output / CACHE / job.name, area=outline, quality=quality
         )
     pattern = NamePattern(str(job.pattern))
     folder = Path(str(job.scenes))

@@ -37,8 +37,15 @@ class AreaOfInterest:
     def sha256(self) -> str:
         """Of what it is, whatever the file looks like."""
         shapes = sorted(shapely.to_wkb(shapely.normalize(self.shapes)))
-        crs = "" if self.crs is None else self.crs.to_wkt()
-        return hashlib.sha256(b"".join((*shapes, crs.encode()))).hexdigest()
+        return hashlib.sha256(b"".join((*shapes, self._crs_text.encode()))).hexdigest()
+
+    @property
+    def _crs_text(self) -> str:
+        """The CRS by its code, where it has one: its text changes with PROJ's database."""
+        if self.crs is None:
+            return ""
+        authority = self.crs.to_authority(min_confidence=100)
+        return self.crs.to_wkt() if authority is None else ":".join(authority)
 
     def carried_into(self, crs: pyproj.CRS | None) -> npt.NDArray[np.object_]:
         """The shapes in another CRS; as they are, where that is None.
