@@ -18,6 +18,7 @@ from geoseg.errors import InputError
 from geoseg.map_survey import survey
 from geoseg.outputs import staged
 from geoseg.raster.class_map import ClassMap
+from geoseg.raster.source import MAX_PIXELS
 from geoseg.raster.thumbnail import Thumbnail
 from geoseg.sample_judging import DeclaredDesign, Judging, judge_samples
 
@@ -46,6 +47,8 @@ def assess_accuracy(
     merge: Sequence[Sequence[str]] = (),
     confidence: float = CONFIDENCE,
     force: bool = False,
+    nodata: float | None = None,
+    max_pixels: int | None = None,
     overwrite: bool = False,
 ) -> Assessment:
     """Judge a map by a reference: labelled samples, polygons, or a raster.
@@ -64,6 +67,8 @@ def assess_accuracy(
         merge: names of strata to put together, where one has too few samples.
         confidence: level of the intervals.
         force: judge another map than the one the samples were drawn from.
+        nodata: the map's code that stands for no data, the file's own when None.
+        max_pixels: rasters with more pixels are refused.
         overwrite: replace results that exist.
 
     Raises:
@@ -79,7 +84,9 @@ def assess_accuracy(
     stem = f"{Path(classes).stem}_accuracy"
     names = {"page": f"{stem}.html", "table": f"{stem}.csv", "figures": f"{stem}.json"}
     with staged(Path(output), stem, list(names.values()), overwrite=overwrite) as staging:
-        judgement = _judge(classes, Path(reference), reference_field, judging)
+        limit = MAX_PIXELS if max_pixels is None else max_pixels
+        with ClassMap(classes, nodata=nodata, max_pixels=limit) as mapped:
+            judgement = _judge(mapped, Path(reference), reference_field, judging)
         for what, text in (
             ("page", to_html(judgement)),
             ("table", to_csv(judgement)),
@@ -90,28 +97,23 @@ def assess_accuracy(
     return Assessment(dict(zip(names, paths, strict=True)), judgement)
 
 
-def _judge(
-    classes: str | Path, reference: Path, reference_field: str, judging: Judging
-) -> Judgement:
-    with ClassMap(classes) as mapped:
-        thumbnail = Thumbnail(mapped.grid.shape)
-        seen = survey(mapped, see=thumbnail.see)
-        picture = thumbnail.png(seen.legend)
-        if reference.suffix.lower() in RASTERS:
-            _refuse_options(judging, "a reference raster")
-            return judge_by_raster(mapped, seen, picture, reference, judging.confidence)
-        from geoseg.vector.samples import read_samples  # geopandas costs half a second
+def _judge(mapped: ClassMap, reference: Path, reference_field: str, judging: Judging) -> Judgement:
+    thumbnail = Thumbnail(mapped.grid.shape)
+    seen = survey(mapped, see=thumbnail.see)
+    picture = thumbnail.png(seen.legend)
+    if reference.suffix.lower() in RASTERS:
+        _refuse_options(judging, "a reference raster")
+        return judge_by_raster(mapped, seen, picture, reference, judging.confidence)
+    from geoseg.vector.samples import read_samples  # geopandas costs half a second
 
-        samples = read_samples(reference, reference_field=reference_field)
-        if not len(samples.labels):
-            raise InputError(f"{reference} holds no sample and no polygon")
-        covers = np.asarray(shapely.get_dimensions(samples.shapes)) == 2
-        if samples.design is None and covers.all():
-            _refuse_options(judging, "reference polygons")
-            return judge_by_polygons(
-                mapped, seen, picture, samples, reference.name, judging.confidence
-            )
-        return judge_samples(mapped, seen, picture, samples, reference.name, judging)
+    samples = read_samples(reference, reference_field=reference_field)
+    if not len(samples.labels):
+        raise InputError(f"{reference} holds no sample and no polygon")
+    covers = np.asarray(shapely.get_dimensions(samples.shapes)) == 2
+    if samples.design is None and covers.all():
+        _refuse_options(judging, "reference polygons")
+        return judge_by_polygons(mapped, seen, picture, samples, reference.name, judging.confidence)
+    return judge_samples(mapped, seen, picture, samples, reference.name, judging)
 
 
 def _refuse_options(judging: Judging, what: str) -> None:

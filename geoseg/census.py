@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -36,7 +37,7 @@ def judge_by_raster(
         GridError: if it is not on the map's grid.
         InputError: if it holds codes, or names for them, that are not the map's, or no data.
     """
-    with ClassMap(path) as reference:
+    with ClassMap(path, max_pixels=sys.maxsize) as reference:
         check_grid(mapped, reference)
         names = {each.code: each.name for each in mapped_classes(seen)}
         for code, name in reference.meanings.names.items():

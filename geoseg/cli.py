@@ -365,9 +365,9 @@ def info(target: str, as_json: bool) -> None:
     if product is not None:
         facts = printing.product_facts(product)
     else:
-        with closing(RasterSource(target)) as source:
+        with closing(RasterSource(target, max_pixels=sys.maxsize)) as source:
             facts = printing.scene_facts(source.header)
-    click.echo(json.dumps(facts) if as_json else printing.table(facts))
+    click.echo(json.dumps(facts, allow_nan=False) if as_json else printing.table(facts))
 
 
 @cli.command()
@@ -407,6 +407,8 @@ def info(target: str, as_json: bool) -> None:
 @click.option("--plot", "plot_px", type=int, metavar="PX", help="Squares instead of points.")
 @click.option("--scene", metavar="RASTER", help="Cut a picture of it around each sample.")
 @click.option("--chip", "chip_px", type=int, default=65, metavar="PX", help="Its side.")
+@nodata_option
+@max_pixels_option
 @overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print the design as JSON.")
 @quiet_option
@@ -448,6 +450,8 @@ def sample(classes: str, expected: str | None, as_json: bool, quiet: bool, **opt
 )
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Of intervals.")
 @click.option("--force", is_flag=True, help="Judge another map than the sample was drawn from.")
+@nodata_option
+@max_pixels_option
 @overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @quiet_option

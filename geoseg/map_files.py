@@ -152,7 +152,8 @@ class MapFiles:
     def _write_polygons(self) -> None:
         from geoseg.vectorization import MapPolygons  # its libraries cost over a second
 
-        with closing(ClassRaster(self._paths["classes"])) as raster:
+        height, width = self._scene.grid.shape  # its size is known: no limit is to be told again
+        with closing(ClassRaster(self._paths["classes"], max_pixels=height * width)) as raster:
             polygons = MapPolygons(
                 raster, Meanings.of(self._legend), confidence=self._paths.get("confidence")
             )

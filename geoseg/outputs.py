@@ -21,6 +21,13 @@ __all__ = ["Staging", "replace_file", "staged"]
 
 COMMIT = "commit.json"
 
+COMPANIONS = {
+    ".shp": ("{stem}.qix", "{stem}.sbn", "{stem}.sbx", "{stem}.idm", "{stem}.ind", "{name}.xml"),
+    ".gpkg": ("{name}-wal", "{name}-shm", "{name}-journal"),
+    ".tif": ("{name}.ovr", "{name}.msk", "{name}.aux.xml"),
+}
+"""What other programs lay beside a file: where it stays, they take it for the new file's."""
+
 
 class Staging:
     """A folder to write results into before they take their final names."""
@@ -44,12 +51,22 @@ class Staging:
         by that note, and its results are then replaced, not refused.
         """
         replace_file(self.folder / COMMIT, json.dumps(list(names)).encode())
-        for name in stale:
+        for name in (*stale, *_companions(names)):
             (self.destination / name).unlink(missing_ok=True)
         for name in names:
             if self.path(name).is_dir() and (self.destination / name).is_dir():
                 shutil.rmtree(self.destination / name)  # a rename replaces no full folder
         return [self.path(name).replace(self.destination / name) for name in names]
+
+
+def _companions(names: Sequence[str]) -> Iterator[str]:
+    """What may lie beside the old files of these names, and belongs to none of the new."""
+    for name in names:
+        path = Path(name)
+        for pattern in COMPANIONS.get(path.suffix.lower(), ()):
+            companion = pattern.format(stem=path.stem, name=name)
+            if companion not in names:
+                yield companion
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import NormalDist
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geoseg.errors import InputError
+from geoseg.errors import InputError, SceneError
 
 if TYPE_CHECKING:
     from geoseg.accuracy.design import Design
@@ -274,13 +274,16 @@ def _gist(value: Any) -> Any:
 
 def scene_facts(header: Header) -> dict[str, Any]:
     """A scene as geoseg reads it."""
-    from geoseg.bands import band_names
+    from geoseg.bands import find_bands
+    from geoseg.raster.products.sentinel2 import level_told
+    from geoseg.raster.scene import Reading
 
     grid = header.grid
     try:
-        known: Any = band_names(header.descriptions, header.wavelengths_um)
+        known: Any = find_bands(**Reading().of_bands(header))[0]
     except InputError as error:
         known = str(error)
+    alpha = header.alpha(known.values() if isinstance(known, dict) else ())
     return {
         "scene": header.name,
         "pixels": f"{grid.height} x {grid.width}",
@@ -291,11 +294,31 @@ def scene_facts(header: Header) -> dict[str, Any]:
         "bounds": list(grid.bounds),
         "bands": [name or f"band {i}" for i, name in enumerate(header.descriptions, 1)],
         "common_names": known,
-        "nodata": _one_or_all(header.nodata),
+        "nodata": _one_or_all([_number(value) for value in header.nodata]),
         "scale": _one_or_all(header.scales),
         "offset": _one_or_all(header.offsets),
-        "alpha_band": header.alpha(known.values() if isinstance(known, dict) else ()),
+        "reflectance": _reflectance(header, alpha),
+        "level": level_told(header.name, header.tags),
+        "alpha_band": alpha,
     }
+
+
+def _reflectance(header: Header, alpha: int | None) -> str:
+    """How stored values become reflectance, where a model wants that and nobody says another."""
+    from geoseg.raster.scaling import reflectance_scaling
+
+    bands = [number for number in range(1, header.count + 1) if number != alpha]
+    try:
+        scales, offsets, assumed = reflectance_scaling(header, bands)
+    except SceneError as error:
+        return str(error)
+    lines = [f"stored value x {s:g} + {o:g}" for s, o in zip(scales, offsets, strict=True)]
+    return "; ".join((*dict.fromkeys(lines), *assumed))
+
+
+def _number(value: float | None) -> float | str | None:
+    """A number as JSON can hold it."""
+    return value if value is None or math.isfinite(value) else str(value)
 
 
 def product_facts(product: Product) -> dict[str, Any]:
@@ -321,7 +344,7 @@ def _by_scaling(product: Product) -> dict[tuple[float, float], str]:
     return bands
 
 
-def _one_or_all(values: tuple[Any, ...]) -> Any:
+def _one_or_all(values: Sequence[Any]) -> Any:
     return values[0] if len(set(values)) == 1 else list(values)
 
 

@@ -22,6 +22,7 @@ from geoseg.map_survey import MapSurvey, mapped_classes, survey
 from geoseg.outputs import staged
 from geoseg.raster.class_map import ClassMap
 from geoseg.raster.scene_chips import write_scene_chips
+from geoseg.raster.source import MAX_PIXELS
 
 __all__ = ["ReferenceSample", "sample"]
 
@@ -78,6 +79,8 @@ def sample(
     plot_px: int | None = None,
     scene: str | Path | None = None,
     chip_px: int = CHIP_PX,
+    nodata: float | None = None,
+    max_pixels: int | None = None,
     overwrite: bool = False,
 ) -> ReferenceSample:
     """Draw a probability sample of a map's pixels, for a person to label.
@@ -100,6 +103,8 @@ def sample(
             the middle is what is sampled and labelled.
         scene: a raster to cut pictures from, one a sample.
         chip_px: side of those pictures in pixels of the scene.
+        nodata: the map's code that stands for no data, the file's own when None.
+        max_pixels: maps with more pixels are refused.
         overwrite: replace results that exist.
 
     Raises:
@@ -111,8 +116,11 @@ def sample(
     _check_options(target, design, strata, seed, plot_px, chip_px)
     wish = SizeWish(size, standard_error, expected, allocation, minimum)
     with ExitStack() as opened:
-        mapped = opened.enter_context(ClassMap(classes))
-        divided = None if strata is None else opened.enter_context(ClassMap(strata))
+        limit = MAX_PIXELS if max_pixels is None else max_pixels
+        mapped = opened.enter_context(ClassMap(classes, nodata=nodata, max_pixels=limit))
+        divided = None
+        if strata is not None:
+            divided = opened.enter_context(ClassMap(strata, max_pixels=limit))
         seen = survey(mapped, divided)
         plan = _plan(design, seen, wish, seed, plot_px)
         drawn = _draw(plan, seen, mapped, divided)

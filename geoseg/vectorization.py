@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import rasterio
 
 from geoseg.errors import InputError
@@ -85,7 +86,8 @@ def vectorize(
 
     Raises:
         SceneError: if a raster cannot be read, or does not hold class codes.
-        InputError: if results exist, a class is unknown, or an option makes no sense.
+        InputError: if results exist, a class is unknown (neither the raster's names nor its codes
+            have it), or an option makes no sense.
         OutputError: if the polygons cannot be written; nothing is left then.
     """
     generalization = _generalization(simplify, smooth)
@@ -113,6 +115,7 @@ def vectorize(
                 files: list[Path] = []
             else:
                 count, files = _write_files(polygons, Path(target), overwrite)
+                target = str(files[-1])
     return Vectorization(target, count, (*files, *([] if sieve is None else [Path(sieve)])))
 
 
@@ -201,9 +204,19 @@ class MapPolygons:
             strips = plan_sieve(_strips(self._raster, None), grid, self._minimum).apply(strips)
         if self.sieved is not None:
             strips = _written(strips, self._raster, self.sieved)
-        return trace_polygons(
+        polygons = trace_polygons(
             strips, grid, generalization=self._generalization, classes=self._classes
         )
+        return self._with_classes_known(polygons)
+
+    def _with_classes_known(self, polygons: Iterable[PolygonBatch]) -> Iterator[PolygonBatch]:
+        """The same polygons; at the end, a wanted code that there is not must have a name."""
+        seen: set[int] = set()
+        for batch in polygons:
+            seen.update(np.unique(batch.codes).tolist())
+            yield batch
+        for code in sorted((self._classes or frozenset()) - seen - self._meanings.names.keys()):
+            raise InputError(f"{self._raster.path.name} has no patch of class {code}, and no name")
 
 
 def _strips(raster: ClassRaster, confidence: ConfidenceRaster | None) -> Iterable[ClassStrip]:
@@ -247,6 +260,7 @@ def _sieved_raster(
 
 
 def _write_files(polygons: MapPolygons, target: Path, overwrite: bool) -> tuple[int, list[Path]]:
+    target = target.with_suffix(target.suffix.lower())  # as GDAL writes it
     names = layer_file_names(target.name, georeferenced=polygons.georeferenced)
     with staged(target.parent, target.name, names, overwrite=overwrite) as staging:
         count = polygons.write_file(staging.path(target.name), target.stem)

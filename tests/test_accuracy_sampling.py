@@ -21,6 +21,7 @@ from conftest import GRIDS
 from made_maps import NAMES, made_codes, write_classes
 from PIL import Image
 from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
 
 import geoseg
 from geoseg.errors import GridError, InputError, SceneError
@@ -222,6 +223,44 @@ def test_a_foreign_raster_has_its_own_nodata(tmp_path: Path) -> None:
         out.write(codes, 1)
     drawn = geoseg.sample(path, output=tmp_path / "s.gpkg", size=10)
     assert [(s.name, s.pixels) for s in drawn.design.strata] == [("class 7", 300)]
+
+
+def test_255_is_no_class_unless_the_file_says_so(tmp_path: Path) -> None:
+    """Of a mask of 0 and 255, half would be missing from the sample, and nobody would know."""
+    codes = np.zeros((20, 20))
+    codes[:, :5] = 255
+    path = write_classes(tmp_path / "mask.tif", codes, names={}, nodata=None)
+    with pytest.raises(SceneError, match=r"mask\.tif holds the code 255, .* say --nodata 255"):
+        geoseg.sample(path, output=tmp_path / "s.gpkg", size=10)
+    with pytest.raises(SceneError, match=r"mask\.tif holds the code 255"):
+        geoseg.assess_accuracy(path, path, output=tmp_path)
+    drawn = geoseg.sample(path, output=tmp_path / "s.gpkg", size=10, nodata=255)
+    assert [(s.name, s.pixels) for s in drawn.design.strata] == [("class 0", 300)]
+
+
+def test_a_large_map_can_be_sampled_by_raising_the_limit(classes: Path, tmp_path: Path) -> None:
+    with pytest.raises(SceneError, match="raise the limit with --max-pixels"):
+        geoseg.sample(classes, output=tmp_path / "s.gpkg", max_pixels=100)
+    with pytest.raises(SceneError, match="raise the limit with --max-pixels"):
+        geoseg.assess_accuracy(classes, classes, output=tmp_path, max_pixels=100)
+    assert geoseg.sample(classes, output=tmp_path / "s.gpkg", max_pixels=10**12).design.strata
+
+
+def test_chips_have_the_scenes_own_colours(
+    tmp_path: Path, write_scene: Callable[..., Path]
+) -> None:
+    """Blue, green, red and near infrared, as the file's colour interpretation alone says."""
+    path = write_classes(tmp_path / "classes.tif", np.ones((60, 80)))
+    light = np.zeros((4, 60, 80), np.uint8)
+    light[2] = 255
+    scene = write_scene(light)
+    with rasterio.open(scene, "r+") as dataset:
+        dataset.colorinterp = [
+            ColorInterp.blue, ColorInterp.green, ColorInterp.red, ColorInterp.undefined,
+        ]  # fmt: skip
+    drawn = geoseg.sample(path, output=tmp_path / "s.gpkg", size=2, scene=scene, chip_px=21)
+    with Image.open(next(drawn.files["chips"].iterdir())) as image:
+        assert image.convert("RGB").getpixel((40, 40)) == (255, 0, 0)
 
 
 def test_a_map_without_a_place_can_be_sampled(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import rasterio
 import rasterio.shutil
 from click.testing import CliRunner
 from conftest import SIX
+from rasterio.enums import ColorInterp
 
 import geoseg
 from geoseg.cli import cli
@@ -335,6 +336,21 @@ def test_models_and_info() -> None:
     assert scene["common_names"] == {name: i for i, name in enumerate(SIX, 1)}
     assert scene["crs"] == "EPSG:32119"
     assert run("info", "no-such-thing").returncode == 2
+
+
+def test_info_reads_a_scene_as_predict_does(write_scene: Write) -> None:
+    path = write_scene(np.full((4, 9, 9), 3000, np.uint16), "S2A_MSIL2A_20230101T101010_N0509_.tif")
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = [
+            ColorInterp.blue, ColorInterp.green, ColorInterp.red, ColorInterp.undefined,
+        ]  # fmt: skip
+    facts = json.loads(run("info", path, "--json").stdout)
+    assert facts["common_names"] == {"blue": 1, "green": 2, "red": 3}
+    assert facts["level"] == "surface"
+    assert facts["reflectance"].startswith("stored value x 0.0001 + -0.1; uint16 values / 10000")
+    floats = write_scene(np.full((2, 9, 9), 0.5, np.float32), "floats.tif", nodata=float("nan"))
+    told = run("info", floats, "--json").stdout
+    assert json.loads(told, parse_constant=pytest.fail)["nodata"] == "nan"
 
 
 def test_help_of_every_command_and_no_heavy_import() -> None:

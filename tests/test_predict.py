@@ -16,6 +16,7 @@ import pytest
 import rasterio
 import rioxarray
 import xarray
+from affine import Affine
 from conftest import GRIDS, SIX, UTM, OneHotRuntime, stored_card
 from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
@@ -211,6 +212,28 @@ def test_an_array_with_scales_of_its_own_is_the_files_map(
         classes = geoseg.predict(array)
     with rasterio.open(made.files["classes"]) as dataset:
         np.testing.assert_array_equal(classes.values, dataset.read(1))
+
+
+def test_a_part_of_an_array_lies_where_its_coordinates_say(
+    write_scene: Write, identity: Model
+) -> None:
+    """rioxarray keeps the file's transform beside coordinates that are no longer the file's."""
+    pixels = np.arange(40 * 50, dtype="uint16").reshape(1, 40, 50) % 200
+    path = write_scene(pixels, descriptions=("red",))
+    with rioxarray.open_rasterio(path) as whole:
+        assert isinstance(whole, xarray.DataArray)
+        own, last = whole.rio.transform(), whole.rio.bounds()
+        parts = {
+            "strided": (whole[:, ::2, ::2], own * Affine.translation(-0.5, -0.5) * Affine.scale(2)),
+            "coarsened": (whole.coarsen(x=2, y=2).max().astype("uint16"), own * Affine.scale(2)),
+            "cut": (whole[:, 10:, 5:], own * Affine.translation(5, 10)),
+            "turned": (whole.sortby("y"), Affine(own.a, 0, own.c, 0, -own.e, last[1])),
+        }  # fmt: skip
+        for name, (part, expected) in parts.items():
+            classes = geoseg.predict(part, model=identity)
+            assert classes.rio.transform().almost_equals(expected, precision=1e-6), name
+            assert classes.rio.transform(recalc=True).almost_equals(expected, precision=1e-6), name
+            np.testing.assert_array_equal(classes.values, part.values[0])
 
 
 def test_an_array_of_uneven_coordinates_is_refused(identity: Model) -> None:

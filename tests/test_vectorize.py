@@ -141,6 +141,60 @@ def test_only_some_classes(classes: Path, tmp_path: Path) -> None:
     assert set(read(tmp_path / "some.fgb")[0]["class"]) == {"water", "built"}
     with pytest.raises(InputError, match="no class is called 'forest'; the map names water"):
         geoseg.vectorize(classes, tmp_path / "none.fgb", classes=["forest"])
+    for ending in (".gpkg", ".parquet"):
+        with pytest.raises(InputError, match=r"town_classes\.tif has no patch of class 11, and no"):
+            geoseg.vectorize(classes, tmp_path / f"none{ending}", classes=["1", "11"])
+    assert not list(tmp_path.glob("none*"))
+
+
+def test_a_class_that_has_a_name_may_be_absent(classes: Path, tmp_path: Path) -> None:
+    with rasterio.open(classes, "r+") as dataset:
+        dataset.update_tags(GEOSEG_LEGEND='{"0": "water", "7": "snow"}')
+    assert geoseg.vectorize(classes, tmp_path / "snow.fgb", classes=["snow"]).polygons == 0
+    assert geoseg.vectorize(classes, tmp_path / "one.fgb", classes=[1]).polygons > 0
+
+
+def test_codes_of_32_bits_and_their_usual_nodata(write_scene: WriteScene, tmp_path: Path) -> None:
+    codes = np.full((1, 20, 20), 7, np.uint32)
+    codes[0, :10] = 4294967295
+    raster = write_scene(codes, "codes.tif", nodata=4294967295)
+    assert geoseg.vectorize(raster, tmp_path / "codes.gpkg").polygons == 1
+    told = write_scene(codes, "told.tif")
+    with pytest.raises(SceneError, match="holds codes above 2147483647"):
+        geoseg.vectorize(told, tmp_path / "told.gpkg")
+    assert geoseg.vectorize(told, tmp_path / "told.gpkg", nodata=4294967295).polygons == 1
+
+
+def test_a_limit_of_pixels_holds_for_the_map_and_what_lies_on_it(
+    classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("geoseg.raster.source", "geoseg.raster.classes", "geoseg.vectorization"):
+        monkeypatch.setattr(f"{module}.MAX_PIXELS", 1000)
+    with pytest.raises(SceneError, match="raise the limit with --max-pixels"):
+        geoseg.vectorize(classes, tmp_path / "town.gpkg", max_pixels=1000)
+    made = geoseg.vectorize(classes, tmp_path / "town.gpkg", max_pixels=80 * 90)
+    assert "conf_mean" in read(tmp_path / "town.gpkg")[0]
+    assert made.polygons > 0
+
+
+def test_an_index_of_the_old_shapes_does_not_hide_the_new(classes: Path, tmp_path: Path) -> None:
+    target = tmp_path / "town.shp"
+    made = geoseg.vectorize(classes, target)
+    for companion in ("town.qix", "town.sbn", "town.shp.xml"):
+        (tmp_path / companion).write_bytes(b"of the old ones")
+    (tmp_path / "town_notes.txt").write_text("mine")
+    assert geoseg.vectorize(classes, target, overwrite=True).polygons == made.polygons
+    left = {path.name for path in tmp_path.iterdir()} - {path.name for path in made.files}
+    assert left == {"town_classes.tif", "town_confidence.tif", "town_notes.txt"}
+    west, south, east, north = pyogrio.read_info(target)["total_bounds"]
+    middle = (west + east) / 2, (south + north) / 2
+    assert len(pyogrio.read_dataframe(target, bbox=(*middle, *middle))) > 0
+
+
+def test_an_ending_in_capitals(classes: Path, tmp_path: Path) -> None:
+    made = geoseg.vectorize(classes, tmp_path / "TOWN.SHP")
+    assert made.files[-1] == tmp_path / "TOWN.shp"
+    assert len(read(tmp_path / "TOWN.shp")[1]) == made.polygons
 
 
 @pytest.mark.parametrize("ending", FORMATS)
@@ -199,6 +253,9 @@ def test_what_cannot_be_outlined_is_refused(write_scene: WriteScene, tmp_path: P
         ({"min_area": "1.2.3"}, "is no area"),
         ({"sieve": "s.tif"}, "say how much"),
         ({"output": "map.docx"}, "no ending that says a format"),
+        ({"nodata": -9999}, "--nodata -9999: town_classes.tif holds uint8 values"),
+        ({"nodata": 0.5}, "--nodata 0.5: town_classes.tif holds uint8 values"),
+        ({"nodata": float("nan")}, "--nodata nan: town_classes.tif holds uint8 values"),
     ],
 )
 def test_options_that_make_no_sense(

@@ -34,7 +34,7 @@ def source_of_array(array: xarray.DataArray) -> ArraySource:
     name = str(array.name or "array")
     try:
         array = array.transpose(..., array.rio.y_dim, array.rio.x_dim)
-        transform = Affine(*tuple(array.rio.transform())[:6])
+        transform = _transform(array)
         crs = None if array.rio.crs is None else CRS.from_user_input(array.rio.crs)
     except (RioXarrayError, ValueError) as error:
         raise SceneError(f"{name}: no array of (band, y, x) on a grid: {error}") from error
@@ -60,6 +60,19 @@ def source_of_array(array: xarray.DataArray) -> ArraySource:
         tags={str(k).upper(): v for k, v in array.attrs.items() if isinstance(v, str)},
     )
     return ArraySource(header, array.data)
+
+
+def _transform(array: xarray.DataArray) -> Affine:
+    """Where the pixels lie, by the coordinates where the attributes are not of these pixels."""
+    told = Affine(*tuple(array.rio.transform())[:6])
+    if told.b or told.d or not {array.rio.x_dim, array.rio.y_dim} <= array.coords.keys():
+        return told
+    seen = Affine(*tuple(array.rio.transform(recalc=True))[:6])
+    height, width = array.rio.shape
+    near = 0.01 * max(abs(seen.a), abs(seen.e))  # coordinates are rounded
+    corners = (0, 0), (width, height)
+    apart = np.subtract([told * each for each in corners], [seen * each for each in corners])
+    return told if np.abs(apart).max() <= near else seen
 
 
 def map_array(

@@ -15,6 +15,7 @@ from geoseg.errors import SceneError
 from geoseg.grid import Grid, Window
 from geoseg.legend import NO_CLASS, NODATA, UNCERTAIN, Legend, LegendClass
 from geoseg.raster.classes import ClassRaster
+from geoseg.raster.source import MAX_PIXELS
 
 __all__ = ["ClassMap", "MapDigest"]
 
@@ -23,19 +24,24 @@ STRIP_PX = 512
 
 
 class ClassMap:
-    """A raster of byte codes to be judged: 255 or its own nodata where there is none.
+    """A raster of byte codes to be judged.
 
     Args:
         path: the file.
+        nodata: the code that stands for no data, the file's own when None.
+        max_pixels: rasters with more pixels are refused.
 
     Raises:
         SceneError: if it is missing, no raster, or holds anything but one band of bytes.
+        InputError: if it cannot hold the code for no data.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(
+        self, path: str | Path, *, nodata: float | None = None, max_pixels: int = MAX_PIXELS
+    ) -> None:
         self.path = Path(path)
         """The file."""
-        self._raster = ClassRaster(path)
+        self._raster = ClassRaster(path, nodata=nodata, max_pixels=max_pixels)
         self.name = self.path.name
         """File name."""
         self.grid: Grid = self._raster.grid
@@ -65,8 +71,18 @@ class ClassMap:
         self._raster.close()
 
     def read(self, window: Window) -> npt.NDArray[np.uint8]:
-        """Codes of a window inside the grid, (h, w); 255 where there is no data."""
+        """Codes of a window inside the grid, (h, w); 255 where there is no data.
+
+        Raises:
+            SceneError: if it is damaged, or 255 is one of its codes.
+        """
         codes = self._raster.read(window)
+        if (codes == NODATA).any():
+            raise SceneError(
+                f"{self.name} holds the code 255, which stands for no data here: if it does there, "
+                "too, say --nodata 255 or declare it with gdal_edit -a_nodata 255; if it is a "
+                "class, give it another code"
+            )
         return np.where(codes == NO_CLASS, NODATA, codes).astype(np.uint8)
 
     def strips(self) -> Iterator[tuple[Window, npt.NDArray[np.uint8]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import numpy.typing as npt
 
-from geoseg.errors import GridError, SceneError
+from geoseg.errors import GridError, InputError, SceneError
 from geoseg.grid import Grid, Window
 from geoseg.legend import NO_CLASS, Meanings
 from geoseg.raster.source import MAX_PIXELS, RasterSource
@@ -36,6 +37,7 @@ class ClassRaster:
     Raises:
         SceneError: if it cannot be read, has several bands, or holds no whole numbers that fit
             32 bits.
+        InputError: if it cannot hold the value for no data.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class ClassRaster:
                 f"{header.name} holds {header.dtype} values; expected whole class codes of at most "
                 "32 bits; convert it with gdal_translate -ot Byte or -ot Int32"
             )
+        if nodata is not None and not _can_hold(header.dtype, nodata):
+            raise InputError(f"--nodata {nodata:g}: {header.name} holds {header.dtype} values")
         self.nodata = header.nodata[0] if nodata is None else nodata
         """The value that stands for no data, None when there is none."""
         self.dtype = header.dtype
@@ -79,14 +83,14 @@ class ClassRaster:
     def read(self, window: Window) -> npt.NDArray[np.int32]:
         """Class codes in a window, NO_CLASS where there is no data."""
         stored = self._source.read([1], window)[0]
-        if stored.dtype == np.uint32 and stored.size and int(stored.max()) > np.iinfo(np.int32).max:
-            raise SceneError(f"{self.path.name} holds codes above 2147483647, which no map has")
-        codes: npt.NDArray[np.int32] = stored.astype(np.int32)
-        if self.nodata is not None:
-            codes[stored == self.nodata] = NO_CLASS
+        missing = np.zeros(stored.shape, bool) if self.nodata is None else stored == self.nodata
         mask = self._source.read_mask(window)
         if mask is not None:
-            codes[~mask] = NO_CLASS
+            missing |= ~mask
+        if stored.dtype == np.uint32 and (stored[~missing] > np.iinfo(np.int32).max).any():
+            raise SceneError(f"{self.path.name} holds codes above 2147483647, which no map has")
+        codes: npt.NDArray[np.int32] = stored.astype(np.int32)
+        codes[missing] = NO_CLASS
         return codes
 
     def stored(self, codes: npt.NDArray[np.int32]) -> npt.NDArray[np.integer[Any]]:
@@ -106,6 +110,11 @@ class ClassRaster:
         self._source.close()
 
 
+def _can_hold(dtype: np.dtype[Any], value: float) -> bool:
+    limits = np.iinfo(dtype)
+    return float(value).is_integer() and limits.min <= value <= limits.max
+
+
 class ConfidenceRaster:
     """The confidence of each pixel of a class raster.
 
@@ -118,7 +127,7 @@ class ConfidenceRaster:
     """
 
     def __init__(self, path: str | Path, grid: Grid) -> None:
-        self._source = RasterSource(path)
+        self._source = RasterSource(path, max_pixels=sys.maxsize)  # it must lie on that grid
         header = self._source.header
         try:
             fits = grid.align(header.grid) == grid.window

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import numpy.typing as npt
 import pyproj
 from PIL import Image, ImageDraw
 
-from geoseg.bands import band_names
+from geoseg.bands import find_bands
 from geoseg.errors import BandError, SceneError
 from geoseg.grid import Grid, Window
+from geoseg.raster.scene import Reading
 from geoseg.raster.source import RasterSource
 
 __all__ = ["write_scene_chips"]
@@ -54,7 +56,7 @@ def write_scene_chips(
     Raises:
         SceneError: if the scene cannot be read, or map or scene has no CRS and the other has.
     """
-    source = RasterSource(scene)
+    source = RasterSource(scene, max_pixels=sys.maxsize)  # of which little is read
     try:
         outlines = _outlines_on(source, grid, rows, cols)
         centres = np.floor(outlines.mean(axis=1)).astype(int)
@@ -94,7 +96,7 @@ def _outlines_on(
 def _shown_bands(source: RasterSource) -> list[int]:
     header = source.header
     try:
-        numbers = band_names(header.descriptions, header.wavelengths_um)
+        numbers, _ = find_bands(**Reading().of_bands(header))
     except BandError:
         numbers = {}
     if all(name in numbers for name in NATURAL):
