@@ -263,11 +263,14 @@ def _is_first() -> bool:
 
 def _take_up(folder: Path, recipe: Recipe, overwrite: bool) -> None:
     path = folder / RECIPE
+    found = [each for each in folder.iterdir() if each.name != ".lock"]
+    if found and not path.exists():
+        raise InputError(f"{folder} holds other files; choose another folder with -o")
     if overwrite:
-        for old in folder.iterdir():
+        for old in found:
             if old.is_dir():
                 shutil.rmtree(old)
-            elif old.name != ".lock":
+            else:
                 old.unlink()
     elif (folder / SUMMARY).exists():
         raise InputError(
@@ -276,8 +279,6 @@ def _take_up(folder: Path, recipe: Recipe, overwrite: bool) -> None:
         )
     elif path.exists():
         _refuse_change(read_recipe(path), recipe, folder)
-    elif any(each.name != ".lock" for each in folder.iterdir()):
-        raise InputError(f"{folder} holds other files; choose another folder with -o")
     replace_file(path, recipe.to_yaml().encode())
 
 

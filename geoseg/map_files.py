@@ -20,6 +20,7 @@ from geoseg.raster.classes import ClassRaster
 from geoseg.raster.decision import PERCENT
 from geoseg.raster.geotiff import MapWriter, write_category_names
 from geoseg.raster.preview import Preview
+from geoseg.raster.scaling import EIGHT_BIT
 from geoseg.raster.scene import Chip, Scene
 from geoseg.raster.stitch import Strip
 from geoseg.scene_mapping import Tiling
@@ -170,6 +171,7 @@ class MapFiles:
             )
         elif lost:
             warnings.append(f"{lost} pixels lie off the Earth and have no area")
+        warnings += [said for said in scene.assumed if EIGHT_BIT in said]
         unusual = self._usual.warning(self._model.card.name)
         return warnings if unusual is None else [*warnings, unusual]
 
@@ -185,7 +187,7 @@ class MapFiles:
             },
             "chips": asdict(self._tiling),
             "bands": list(scene.bands),
-            "assumed": list(scene.assumed),
+            "assumed": [said for said in scene.assumed if EIGHT_BIT not in said],
             "min_confidence": self._least_percent / PERCENT,
             "warnings": self._warnings(),
             "crs": None if grid.crs is None else grid.crs.to_string(),

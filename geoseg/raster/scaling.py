@@ -14,7 +14,7 @@ from geoseg.raster.products.sentinel2 import offset_told
 from geoseg.raster.scene import Reading
 from geoseg.raster.source import Header
 
-__all__ = ["Scaling", "reflectance_scaling", "told_scaling"]
+__all__ = ["EIGHT_BIT", "Scaling", "reflectance_scaling", "told_scaling"]
 
 Scaling: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], tuple[str, ...]]
 """Value = stored value * scale + offset: both (C,), and what was taken for granted."""
@@ -22,6 +22,7 @@ Scaling: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], tup
 EIGHT_BIT = (
     "8-bit values / 255 taken as reflectance: a stretched picture is none, so expect a worse map"
 )
+"""What is taken for granted of 8-bit values; a warning rather than an assumption like others."""
 
 
 def told_scaling(header: Header, numbers: Sequence[int], reading: Reading) -> Scaling | None:
