@@ -25,6 +25,7 @@ from geoseg.cli_options import (
     device_option,
     folder_option,
     gsd_option,
+    keep_clouds_option,
     level_option,
     max_pixels_option,
     model_option,
@@ -115,11 +116,7 @@ cli.add_command(job)
 @nodata_option
 @level_option
 @gsd_option
-@click.option(
-    "--keep-clouds",
-    is_flag=True,
-    help="Map what a product's quality bands call cloud, shadow or saturated, too.",
-)
+@keep_clouds_option
 @click.option(
     "--min-confidence",
     type=float,
@@ -132,6 +129,11 @@ cli.add_command(job)
 @click.option("--no-polygons", is_flag=True, help="Write no polygons.")
 @click.option("--no-preview", is_flag=True, help="Write no preview picture.")
 @overwrite_option
+@click.option(
+    "--skip-existing",
+    is_flag=True,
+    help="Leave scenes alone that this model has mapped already.",
+)
 @click.option(
     "--join",
     type=click.Choice(["crop", "blend"]),
@@ -603,7 +605,10 @@ class _SeveralValues(click.Command):
 @nodata_option
 @level_option
 @gsd_option
+@keep_clouds_option
 @runtime_option
+@device_option
+@precision_option
 @max_pixels_option
 @overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")

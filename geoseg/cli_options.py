@@ -9,6 +9,7 @@ __all__ = [
     "device_option",
     "folder_option",
     "gsd_option",
+    "keep_clouds_option",
     "level_option",
     "max_pixels_option",
     "model_option",
@@ -52,6 +53,11 @@ gsd_option = click.option(
     type=float,
     metavar="METRES",
     help="Read at this ground sample distance; 0: as it is. Default: within the model's range.",
+)
+keep_clouds_option = click.option(
+    "--keep-clouds",
+    is_flag=True,
+    help="Take what a product's quality bands call cloud, shadow or saturated, too.",
 )
 folder_option = click.option(
     "-o", "--output", default=".", metavar="DIR", help="Folder for the results."

@@ -14,7 +14,7 @@ from geoseg.labels import LabelledScene, Paths, find_files, pair_up
 from geoseg.map_making import Progress
 from geoseg.model.card import Card
 from geoseg.model.loading import Model, load_model
-from geoseg.model.runtime import RuntimeName
+from geoseg.model.runtime import Precision, RuntimeName
 from geoseg.outputs import staged
 from geoseg.raster.level import Level
 from geoseg.raster.scene import Reading
@@ -49,12 +49,15 @@ def evaluate(
     nodata: float | None = None,
     level: Level | None = None,
     gsd: float | None = None,
+    keep_clouds: bool = False,
     max_pixels: int = MAX_PIXELS,
     label_field: str = "class",
     unlabelled: Sequence[int] = (),
     boundary_tolerance: float | None = None,
     overwrite: bool = False,
     runtime: RuntimeName = "auto",
+    device: str = "auto",
+    precision: Precision = "auto",
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score a model on labelled scenes, as it would map them.
@@ -79,12 +82,15 @@ def evaluate(
         nodata: the stored value that stands for no data in the scenes.
         level: of the scenes' reflectance, "toa" or "surface".
         gsd: read the scenes at this ground sample distance in metres; 0 reads them as they are.
+        keep_clouds: score what a product's quality bands call cloud, shadow or saturated, too.
         max_pixels: scenes with more pixels are refused.
         label_field: the field of a vector file that holds class names or codes.
         unlabelled: codes of label rasters that say nothing about a pixel.
         boundary_tolerance: how far a boundary may be off, in metres; two pixels by default.
         overwrite: replace results that exist.
-        runtime: "auto", "openvino" or "torch".
+        runtime: "auto", "openvino" or "torch"; this and the next two as for `load_model`.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        precision: "auto", "float32" or "bf16".
         progress: called with the share that is done, 0 to 1.
 
     Raises:
@@ -96,12 +102,14 @@ def evaluate(
         ModelError: if the model cannot be loaded.
         OutputError: if the results cannot be written; nothing is left then.
     """
-    loaded = model if isinstance(model, Model) else load_model(model, runtime=runtime)
+    loaded = model
+    if not isinstance(loaded, Model):
+        loaded = load_model(loaded, runtime=runtime, device=device, precision=precision)
     _refuse_other_dates(loaded.card, scenes_after)
     later = None if scenes_after is None else find_files(scenes_after, "later scenes")
     pairs = pair_up(find_files(scenes, "scenes"), find_files(labels, "labels"), later)
     how = Scoring(
-        Reading(bands, sensor, scale, offset, nodata, max_pixels, level),
+        Reading(bands, sensor, scale, offset, nodata, max_pixels, level, keep_clouds),
         gsd,
         label_field,
         tuple(unlabelled),

@@ -153,6 +153,10 @@ def _fit(
         return KeyboardInterrupt()
     except TrainingError as error:
         return error
+    except torch.OutOfMemoryError:
+        return TrainingError(
+            "the GPU's memory does not hold a batch; make batch or chip_px smaller"
+        )
     return None
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
@@ -19,7 +21,7 @@ from geoseg.map_files import MapFiles, Products, provenance
 from geoseg.model.bundle import DEFAULT_MODEL
 from geoseg.model.loading import Model, load_model
 from geoseg.model.runtime import Precision, RuntimeName
-from geoseg.outputs import staged
+from geoseg.outputs import is_whole, staged
 from geoseg.raster.decision import PERCENT
 from geoseg.raster.level import Level
 from geoseg.raster.opening import SceneFiles, SceneLike
@@ -69,6 +71,7 @@ class MapOptions(TypedDict, total=False):
     polygons: bool
     preview: bool
     overwrite: bool
+    skip_existing: bool
     join: Join | None
     chip_px: int | None
     halo_px: int | None
@@ -95,11 +98,14 @@ class MapMaker:
     """Of confidence; pixels with less are called uncertain."""
     output: Path
     overwrite: bool
+    skip_existing: bool
 
     def map_files(self, path: SceneFiles, progress: Progress | None) -> Callable[[], Prediction]:
         """Map a scene and return what is left to do: its files are finished and put in place."""
         watch, stem, products = Stopwatch(), scene_stem(path), self.products
         names = products.file_names(stem)
+        if self.skip_existing and (found := self._finished(stem, names)) is not None:
+            return partial(_same, found)
         with ExitStack() as open_files, self._opened(path) as (scene, tiling):
             staging = open_files.enter_context(
                 staged(self.output, stem, list(names.values()), overwrite=self.overwrite)
@@ -127,6 +133,19 @@ class MapMaker:
             return Prediction(dict(zip(names, paths, strict=True)), summary)
 
         return finish
+
+    def _finished(self, stem: str, names: Mapping[str, str]) -> Prediction | None:
+        """What an earlier run wrote for a scene, where it is all there and of the same model."""
+        paths = {what: self.output / name for what, name in names.items()}
+        if not is_whole(self.output, stem, list(names.values())):
+            return None
+        try:
+            summary = json.loads(paths["summary"].read_text(encoding="utf-8"))
+            by = summary["model"]["sha256"], summary["min_confidence"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        wanted = self.model.sha256, self.least_percent / PERCENT
+        return Prediction(paths, summary) if by == wanted else None
 
     def map_array(self, array: xarray.DataArray) -> xarray.DataArray:
         """The class codes of an array, nothing written."""
@@ -210,10 +229,15 @@ def map_maker(options: MapOptions) -> Iterator[MapMaker]:
             _percent(options.get("min_confidence", 0.0)),
             Path(options.get("output", ".")),
             options.get("overwrite", False),
+            options.get("skip_existing", False),
         )
     finally:
         if cluster is not None:
             cluster.close()
+
+
+def _same(made: Prediction) -> Prediction:
+    return made
 
 
 def _percent(min_confidence: float) -> int:

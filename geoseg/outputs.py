@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from geoseg.errors import InputError, OutputError
 
-__all__ = ["Staging", "replace_file", "staged"]
+__all__ = ["Staging", "is_whole", "replace_file", "staged"]
 
 COMMIT = "commit.json"
 
@@ -57,6 +57,17 @@ class Staging:
             if self.path(name).is_dir() and (self.destination / name).is_dir():
                 shutil.rmtree(self.destination / name)  # a rename replaces no full folder
         return [self.path(name).replace(self.destination / name) for name in names]
+
+
+def is_whole(destination: Path, key: str, names: Sequence[str]) -> bool:
+    """Whether results lie there that a run put in place to the last of them."""
+    if (_staging_folder(destination, key) / COMMIT).exists():
+        return False
+    return all((destination / name).exists() for name in names)
+
+
+def _staging_folder(destination: Path, key: str) -> Path:
+    return destination / f".{key}.geoseg"
 
 
 def _companions(names: Sequence[str]) -> Iterator[str]:
@@ -101,7 +112,7 @@ def staged(
         InputError: if results exist and `overwrite` is False.
         OutputError: if the folder cannot be written, is full, or another run is at it.
     """
-    folder = destination / f".{key}.geoseg"
+    folder = _staging_folder(destination, key)
     made = _missing_parents(destination)
     lock = FileLock(folder / "lock", thread_local=False)  # another thread may finish the results
     try:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PredictOptions", "predict", "predict_scenes"]
 
+MOST_AT_ONCE = 64
+"""Scenes that a cluster maps together; their files are all made here."""
+
 
 class PredictOptions(MapOptions, total=False):
     """The keyword arguments of `predict`."""
@@ -59,6 +62,7 @@ def predict(
     polygons: bool = True,
     preview: bool = True,
     overwrite: bool = False,
+    skip_existing: bool = False,
     join: Join | None = None,
     chip_px: int | None = None,
     halo_px: int | None = None,
@@ -95,6 +99,7 @@ def predict(
         polygons: write polygons.
         preview: write a picture of scene and map.
         overwrite: replace results that exist.
+        skip_existing: where the results exist, all of them and by the same model, return them.
         join: "crop" keeps chips' cores, "blend" weights what overlaps; by default the first for
             networks that are exact under tiling, the second for the others.
         chip_px: side of a chip in pixels, by default the card's.
@@ -136,6 +141,7 @@ def predict(
         polygons=polygons,
         preview=preview,
         overwrite=overwrite,
+        skip_existing=skip_existing,
         join=join,
         chip_px=chip_px,
         halo_px=halo_px,
@@ -192,7 +198,8 @@ def _predict_at_once(
     scenes: Iterable[str | Path], maker: MapMaker, cluster: Cluster
 ) -> Iterator[tuple[str, Prediction | Exception]]:
     """As many scenes at a time as the cluster has threads: each may be too small for all."""
-    with ThreadPoolExecutor(cluster.threads, thread_name_prefix="geoseg-scene") as pool:
+    most = min(cluster.threads, MOST_AT_ONCE)
+    with ThreadPoolExecutor(most, thread_name_prefix="geoseg-scene") as pool:
         begun = [
             (scene, pool.submit(lambda path: maker.map_files(path, None)(), scene))
             for scene in map(str, scenes)

@@ -100,6 +100,12 @@ class Recipe(BaseModel):
     scale: float | None = Field(None, description="Units = stored value x scale + offset.")
     offset: float | None = Field(None, description="See scale.")
     nodata: float | None = Field(None, description="The stored value that stands for no data.")
+    keep_clouds: bool = Field(
+        False, description="Learn from what products' quality bands call cloud or shadow, too."
+    )
+    max_pixels: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="Refuse scenes with more pixels. Default: 10,000,000,000."
+    )
     levels: tuple[Level, ...] = Field(
         (),
         description="Levels of reflectance learnt from: [toa], [surface] or both; scenes of "
@@ -165,7 +171,7 @@ class Recipe(BaseModel):
         50, description="Of rare_class: pixels of the drawn class in a chip at least."
     )
     chips_per_epoch: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Chips in an epoch; null: as many as cover the ground once."
+        None, description="Chips in an epoch; null: as many as cover what is labelled once."
     )
     flips: bool = Field(True, description="Learn from chips mirrored and turned by 90 degrees.")
     rotate: Share = Field(0.0, description="Share of the chips that are turned by any angle.")

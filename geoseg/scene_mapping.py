@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from geoseg.background import ahead
 from geoseg.errors import InputError, SceneError
 from geoseg.model.card import Card
@@ -73,7 +76,8 @@ class Tiling:
             memory_bytes: of the whole process; None: what the card's own chips take.
 
         Raises:
-            InputError: if the memory is too small for the smallest chips there may be.
+            InputError: if the memory is too small for the smallest chips there may be, or what
+                the runtime takes is not known.
         """
         plan, join = self.plan(shape, model.card)
         sizes, needed = [plan.chip_px], 0
@@ -81,7 +85,10 @@ class Tiling:
             sizes += _smaller(plan)
         for chip_px in sizes if memory_bytes is not None else ():
             side = replace(plan, chip_px=chip_px).chip_shape
-            needed = BASE_BYTES + (model.runtime.memory_bytes((model.card.planes, *side)) or 0)
+            taken = model.runtime.memory_bytes((model.card.planes, *side))
+            if taken is None:
+                raise InputError("--memory is counted for openvino alone; choose a --chip instead")
+            needed = BASE_BYTES + taken
             if needed <= (memory_bytes or 0):
                 return Tiling(join, chip_px, plan.halo_px)
         if memory_bytes is None:
@@ -142,7 +149,7 @@ def predict_strips(
 @dataclass(frozen=True, slots=True)
 class _ReadChip:
     planned: PlannedChip
-    chip: Chip
+    valid: npt.NDArray[np.bool_]
     values: Array | None
     """What the network sees; None where there is nothing to see."""
 
@@ -154,8 +161,10 @@ def _read(
         chip = scene.read(planned.window)
         if see_chip is not None:
             see_chip(planned, chip)
-        seen = model.filled(chip, scene.bands) if chip.valid.any() else None
-        yield _ReadChip(planned, chip, seen)
+        if chip.valid.any():
+            yield _ReadChip(planned, chip.valid, model.filled(chip, scene.bands))
+        else:  # there may be very many before the next that holds data: they take no memory
+            yield _ReadChip(planned, np.broadcast_to(np.False_, chip.valid.shape), None)
 
 
 def _score(chips: Iterable[_ReadChip], model: Model, decide: bool) -> Iterator[ScoredChip]:
@@ -171,18 +180,18 @@ def _score(chips: Iterable[_ReadChip], model: Model, decide: bool) -> Iterator[S
     def passed_by() -> Iterator[ScoredChip]:
         while waiting and waiting[0].values is None:
             empty = waiting.popleft()
-            yield ScoredChip(empty.planned, None, empty.chip.valid)
+            yield ScoredChip(empty.planned, None, empty.valid)
 
     if decide:
         for decision in model.runtime.decisions(with_data()):
             yield from passed_by()
             first = waiting.popleft()
-            yield ScoredChip(first.planned, None, first.chip.valid, decision)
+            yield ScoredChip(first.planned, None, first.valid, decision)
     else:
         for scores in model.runtime.scores(with_data()):
             yield from passed_by()
             first = waiting.popleft()
-            yield ScoredChip(first.planned, scores, first.chip.valid)
+            yield ScoredChip(first.planned, scores, first.valid)
     yield from passed_by()
 
 

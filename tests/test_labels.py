@@ -84,6 +84,29 @@ def test_polygons_cover_pixel_centres_and_disputed_ground_is_unlabelled(tmp_path
     assert 40 < (found[30:40, 30:40] == 2).sum() < 60  # both lobes of the bow tie
 
 
+def test_ground_is_disputed_whatever_the_order_of_the_polygons(tmp_path: Path) -> None:
+    """Forest, cleared, forest again: sorted by year, the first and the last agree."""
+    square = shapely.box(500_000, 4_999_800, 500_200, 5_000_000)
+    labels = tmp_path / "labels.gpkg"
+    geopandas.GeoDataFrame(
+        {"class": ["water", "road", "water"]}, geometry=[square] * 3, crs=32633
+    ).to_file(labels)
+    with open_labels(labels, GRID, LEGEND) as opened:
+        assert (opened.read(GRID.window) == NODATA).all()
+
+
+def test_of_many_polygons_those_near_the_scene_are_kept(tmp_path: Path) -> None:
+    far = [shapely.box(x, 5_100_000, x + 10, 5_100_010) for x in range(600_000, 600_500, 10)]
+    near = shapely.box(500_000, 4_999_800, 500_200, 5_000_000)
+    labels = tmp_path / "labels.gpkg"
+    codes = ["water"] * 25 + ["road"] + ["water"] * 25
+    shapes = [*far[:25], near, *far[25:]]
+    geopandas.GeoDataFrame({"class": codes}, geometry=shapes, crs=32633).to_file(labels)
+    with open_labels(labels, GRID, LEGEND) as opened:
+        assert (opened.read(GRID.window)[:20, :20] == 2).all()
+        assert len(opened._polygons._shapes) == 1  # type: ignore[attr-defined]
+
+
 def test_a_code_that_nobody_declared_is_refused_unless_it_is_unlabelled(tmp_path: Path) -> None:
     labels = write(tmp_path / "l.tif", np.full(GRID.shape, 7), GRID)
     with open_labels(labels, GRID, LEGEND) as opened, pytest.raises(LegendError, match="code 7"):

@@ -6,8 +6,12 @@ import json
 import shutil
 import subprocess
 import warnings
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import geopandas
 import numpy as np
@@ -25,7 +29,12 @@ from scipy import ndimage
 
 import geoseg
 from geoseg.errors import BandError, InputError, SceneError
+from geoseg.grid import Window
 from geoseg.model.loading import Model
+from geoseg.raster.opening import open_scene
+from geoseg.raster.scene import SourceScene
+from geoseg.raster.source import RasterSource
+from geoseg.scene_mapping import predict_strips
 
 Write = Callable[..., Path]
 SAMPLE = Path(__file__).parents[1] / "docs/sample/raleigh_landsat7_2000-03-31.tif"
@@ -298,6 +307,72 @@ def test_without_a_crs_areas_are_pixels_and_a_warning_says_so(
     polygons = geopandas.read_file(made.files["polygons"], layer="scene_polygons")
     assert polygons["area_px"].tolist() == [3000]
     assert polygons.crs is None
+
+
+def test_chips_without_data_wait_without_their_pixels(write_scene: Write) -> None:
+    """Half of a tile may be empty; all of its chips pass before the next that is computed."""
+    pixels = np.zeros((1, 2048, 64), "uint8")
+    pixels[:, :64] = pixels[:, -64:] = 7
+    read_so_far: list[weakref.ref[Any]] = []
+    most = 0
+
+    class Watched(OneHotRuntime):
+        def scores(self, chips: Iterable[Any]) -> Iterator[Any]:
+            nonlocal most
+            for chip in chips:
+                most = max(most, sum(each() is not None for each in read_so_far))
+                yield from super().scores([chip])
+
+    path = write_scene(pixels, nodata=0, descriptions=("red",))
+    model = Model(stored_card(chip_px=64, halo_px=16), Watched(200), "0" * 64)
+    read = SourceScene.read
+
+    def seen(self: SourceScene, window: Window) -> Any:
+        chip = read(self, window)
+        read_so_far.append(weakref.ref(chip.pixels))
+        return chip
+
+    with (
+        patch.object(SourceScene, "read", seen),
+        open_scene(path, ["red"], units="stored") as scene,
+    ):
+        classes = np.concatenate([strip.classes for strip in predict_strips(scene, model)])
+    assert (classes == np.where(pixels[0] == 7, 7, 255)).all()
+    assert most < 12
+
+
+def test_scenes_that_are_mapped_already_are_left_alone(
+    write_scene: Write, identity: Model, tmp_path: Path
+) -> None:
+    scenes = [
+        write_scene(np.full((1, 50, 60), code, "uint8"), f"s{code}.tif", descriptions=("red",))
+        for code in (7, 8, 9)
+    ]
+    out = tmp_path / "out"
+    told: Any = {"model": identity, "output": out, "polygons": False, "skip_existing": True}
+    first = geoseg.predict(scenes[0], **told)
+    (out / "s8_classes.tif").write_bytes(b"of a run that was killed")
+    with patch.object(RasterSource, "read", side_effect=AssertionError("it was mapped")):
+        again = geoseg.predict(scenes[0], **told)
+    assert again == first
+    made = dict(geoseg.predict_scenes(scenes, **told))
+    assert isinstance(made[str(scenes[1])], InputError)  # whoever it is of
+    made = dict(geoseg.predict_scenes(scenes, **told, overwrite=True))
+    assert made[str(scenes[0])] == first
+    for code, each in zip((7, 8, 9), made.values(), strict=True):
+        assert isinstance(each, geoseg.Prediction)
+        assert each.summary["classes"][code]["pixels"] == 3000
+    with pytest.raises(InputError, match="exist"):
+        geoseg.predict(scenes[0], **told, min_confidence=0.5)
+    with pytest.raises(InputError, match="exist"):
+        geoseg.predict(scenes[0], **(told | {"model": replace(identity, sha256="1" * 64)}))
+
+
+def test_an_8_bit_picture_is_a_warning(write_scene: Write, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(1, 200, (6, 48, 40)).astype("uint8")
+    made = geoseg.predict(write_scene(pixels, descriptions=SIX), output=tmp_path / "out")
+    assert any("a stretched picture is none" in told for told in made.summary["warnings"])
+    assert not any("8-bit" in told for told in made.summary["assumed"])
 
 
 def test_options_that_make_no_sense(write_scene: Write, identity: Model, tmp_path: Path) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import grey_legend, stored_card
+from conftest import OneHotRuntime, grey_legend, stored_card
 
 from geoseg.errors import InputError
 from geoseg.map_making import memory_bytes
+from geoseg.model import torch_runtime
 from geoseg.model.bundle import load_bundle, save_bundle
 from geoseg.model.card import make_card
 from geoseg.model.loading import Model, load_model
@@ -95,6 +97,33 @@ def test_batches_change_nothing_but_the_pace(bundle: Path) -> None:
     assert len(list(three.scores(chips(5)))) == 5
 
 
+def test_buffers_serve_the_next_scene_but_no_two_at_a_time(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU, what is made for the first batch costs more than many a scene."""
+    made: list[tuple[int, ...]] = []
+
+    class Counted(torch_runtime._Lane):
+        def __init__(self, compute: Any, shape: tuple[int, ...], device: torch.device) -> None:
+            made.append(shape)
+            super().__init__(compute, shape, device)
+
+    monkeypatch.setattr(torch_runtime, "_Lane", Counted)
+    runtime = TorchRuntime(load_bundle(bundle), "cpu", "float32", batch=2)
+    first = list(runtime.scores(chips(3)))
+    for again, told in zip(runtime.scores(chips(3)), first, strict=True):
+        np.testing.assert_array_equal(again, told)
+    assert made == [(2, 2, 64, 64)]
+    one, other = runtime.scores(chips(3)), runtime.scores(chips(3))
+    for told in first:
+        np.testing.assert_array_equal(next(one), told)
+        np.testing.assert_array_equal(next(other), told)
+    assert len(made) == 2
+    assert len(list(runtime.decisions(chips(1)))) == 1
+    larger = [np.zeros((2, 96, 96), np.float32)]
+    assert next(iter(runtime.scores(larger))).shape == (5, 96, 96)
+
+
 def test_segnet_stays_in_float32_unless_asked() -> None:
     segnet = stored_card().model_copy(update={"architecture": "segnet"})
     assert not segnet.allows_bf16
@@ -163,6 +192,9 @@ def test_chips_are_as_small_as_memory_asks_where_the_map_stays_the_same() -> Non
         Tiling().settled((9000, 9000), fixed, memory_bytes("500MB"))
     with pytest.raises(InputError, match=r"with chips of 512 px"):
         Tiling(chip_px=512).settled((9000, 9000), exact, memory_bytes("500MB"))
+    untold = Model(stored_card(chip_px=512, halo_px=64), OneHotRuntime(200), "0" * 64)
+    with pytest.raises(InputError, match="--memory is counted for openvino alone"):
+        Tiling().settled((9000, 9000), untold, memory_bytes("8GB"))
 
 
 def test_what_openvino_takes_grows_with_the_chip(bundle: Path) -> None:

@@ -158,7 +158,7 @@ def test_values_stored_in_another_type_than_the_model_knows_are_refused(write_sc
         pass
 
 
-def test_each_thread_reads_through_its_own_handle(write_scene: Write) -> None:
+def test_threads_at_a_time_read_through_handles_of_their_own(write_scene: Write) -> None:
     path = write_scene(values("uint8"), descriptions=("red", "nir"), blockysize=1)
     ready = threading.Barrier(4)
     with open_scene(path, ("red", "nir"), units="stored") as scene:
@@ -172,7 +172,12 @@ def test_each_thread_reads_through_its_own_handle(write_scene: Write) -> None:
 
         with ThreadPoolExecutor(4) as pool:
             assert all(pool.map(rows, range(4)))
-        assert len(scene._source._handles) == 5  # type: ignore[attr-defined]  # the opener's too
+        at_once = len(scene._source._idle)  # type: ignore[attr-defined]
+        assert 1 <= at_once <= 4
+        for _ in range(20):  # as many epochs of a training
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(scene.read, Window(0, 0, 1, COLS)).result().valid.all()
+        assert len(scene._source._idle) == at_once  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", GRIDS)

@@ -30,6 +30,7 @@ from geoseg.training.samplers import (
     RareClassChips,
     class_probabilities,
     countable,
+    covering_chips,
 )
 from geoseg.training.splits import Area, Split, check_apart, split_grounds
 from geoseg.training.survey import CELL_PX, GroundSurvey, band_statistics, survey, survey_grounds
@@ -265,6 +266,39 @@ def test_blocks_are_kept_apart_on_the_ground_in_every_scene(tmp_path: Path) -> N
                 ).any()  # fmt: skip
     with pytest.raises(InputError, match="narrower than the 20 px"):
         split(tmp_path, split="blocks", block_px=64, buffer_px=8)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_blocks_of_several_dates_are_kept_apart_together(tmp_path: Path, seed: int) -> None:
+    """Else what chose the epoch would be tested, and little ground be left to learn from."""
+    shape = (512, 512)
+    labels = np.random.default_rng(0).integers(1, 4, shape).astype(np.uint8)
+    grid = Grid(grid_at(0).crs, grid_at(0).transform, shape)
+    for name in ("may", "june", "july"):
+        make_scene(tmp_path, name, grid, labels=labels)
+    found, grids = split(
+        tmp_path, split="blocks", block_px=64, validation=0.2, test=0.1, buffer_px=24,
+        split_seed=seed,
+    )  # fmt: skip
+    for part, count in ((found.validation, 13), (found.test, 7)):
+        own = [{area.window for area in part if area.ground == ground} for ground in range(3)]
+        assert [len(windows) for windows in own] == [count] * 3
+        assert own[0] == own[1] == own[2]
+    check_apart(found, grids, ["july", "june", "may"])
+
+
+def test_an_epoch_covers_what_is_labelled(tmp_path: Path) -> None:
+    """However few pixels are: a hundred points are no single chip."""
+    labels = np.zeros((512, 512), np.uint8)
+    labels[::64, ::64] = 1
+    labels[::128, ::128] = 2
+    surveys = [counted(np.where(labels == 0, NODATA, labels - 1))]
+    whole = [Area(0, Window(0, 0, 512, 512))]
+    assert covering_chips(whole, surveys, 64) == 64
+    assert covering_chips(whole, surveys, 128) == 16
+    assert covering_chips([Area(0, Window(0, 0, 256, 512))], surveys, 64) == 32
+    full = [counted(np.ones((512, 512), np.uint8))]
+    assert covering_chips(whole, full, 128) == 16
 
 
 def test_an_overlap_is_an_error_whoever_made_the_split() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -28,6 +28,9 @@ Answer: TypeAlias = tuple[Tensor, ...]
 GPU_BATCH = 8
 LANES = 2
 """Batches under way on a GPU: while one is computed, the next is copied there."""
+
+HAS_BF16 = 8, 0
+"""The compute capability from which GPUs multiply bf16 themselves; older ones emulate it."""
 
 WARM_UP = 3
 """Runs before the work is captured, in which libraries choose how to compute."""
@@ -61,7 +64,7 @@ class TorchRuntime(Runtime):
     ) -> None:
         self._device = _device(device)
         on_gpu = self._device.type == "cuda"
-        has_bf16 = torch.cuda.is_bf16_supported() if on_gpu else True
+        has_bf16 = not on_gpu or torch.cuda.get_device_capability(self._device) >= HAS_BF16
         if precision == "bf16" and not has_bf16:
             raise InputError(f"{device} has no bf16; choose --precision float32")
         wanted = on_gpu and bundle.card.allows_bf16 if precision == "auto" else precision == "bf16"
@@ -76,10 +79,11 @@ class TorchRuntime(Runtime):
         self._network = network.to(memory_format=torch.channels_last) if quick else network
         name = "bf16" if self._bf16 else "float32"
         self.label = f"torch {torch.__version__}, {self._device}, {name}"
+        self._kept: tuple[tuple[Any, ...], list[_Lane]] | None = None
 
     def scores(self, chips: Iterable[Array]) -> Iterator[Array]:
         """See Runtime."""
-        for (scores,) in self._answers(chips, lambda scores: (scores,)):
+        for (scores,) in self._answers(chips, _as_they_are):
             yield scores
 
     def decisions(self, chips: Iterable[Array]) -> Iterator[Decision]:
@@ -90,22 +94,40 @@ class TorchRuntime(Runtime):
     def _answers(
         self, chips: Iterable[Array], last: Callable[[Tensor], Answer]
     ) -> Iterator[tuple[np.ndarray[Any, Any], ...]]:
-        idle: list[_Lane] = []
         running: deque[_Lane] = deque()
-        for batch in _batches(chips, self._batch):
-            if not idle and not running:
+        idle: list[_Lane] = []
+        most = LANES if self._device.type == "cuda" else 1
+        wanted: tuple[Any, ...] | None = None
+        try:
+            for batch in _batches(chips, self._batch):
                 shape = (self._batch, *batch[0].shape)
-                lanes = LANES if self._device.type == "cuda" else 1
-                idle = [_Lane(self._compute(last), shape, self._device) for _ in range(lanes)]
-            if not idle:
-                lane = running.popleft()
-                yield from lane.finish()
-                idle.append(lane)
-            lane = idle.pop()
-            lane.start(batch)
-            running.append(lane)
-        for lane in running:
-            yield from lane.finish()
+                if wanted is None:
+                    wanted, idle = (shape, last), self._take_lanes((shape, last))
+                if len(running) == most:
+                    yield from running[0].finish()
+                    idle.append(running.popleft())
+                lane = idle.pop() if idle else _Lane(self._compute(last), shape, self._device)
+                lane.start(batch)
+                running.append(lane)
+            while running:
+                yield from running[0].finish()
+                idle.append(running.popleft())
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"the memory of {self._device} does not hold its chips; give smaller ones with "
+                "--chip, or --device cpu"
+            ) from error
+        if wanted is not None:
+            self._kept = wanted, idle
+
+    def _take_lanes(self, wanted: tuple[Any, ...]) -> list[_Lane]:
+        """The lanes that the last stream of chips left, where they are for chips such as these.
+
+        To make one costs several batches, which scenes of few chips would pay each time. Two
+        streams at a time do not share them.
+        """
+        kept, self._kept = self._kept, None
+        return kept[1] if kept is not None and kept[0] == wanted else []
 
     def _compute(self, last: Callable[[Tensor], Answer]) -> Callable[[Tensor], Answer]:
         def compute(values: Tensor) -> Answer:
@@ -113,10 +135,26 @@ class TorchRuntime(Runtime):
             with (
                 torch.inference_mode(),
                 torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16),
+                nullcontext() if self._bf16 else _in_full(),
             ):
                 return last(self._network(values).float())
 
         return compute
+
+
+def _as_they_are(scores: Tensor) -> Answer:
+    return (scores,)
+
+
+@contextmanager
+def _in_full() -> Iterator[None]:
+    """Convolutions in float32 proper: cuDNN may take ten bits of its fraction otherwise."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 class _Lane:

@@ -102,7 +102,7 @@ class Source(Protocol):
 
 
 class RasterSource:
-    """A raster file, with one read handle a thread.
+    """A raster file, with a handle for each read that is under way; idle ones are used again.
 
     Raises:
         SceneError: if the file is missing, no raster, too large, or cannot be read in pieces.
@@ -110,16 +110,15 @@ class RasterSource:
 
     def __init__(self, path: str | Path, *, max_pixels: int = MAX_PIXELS) -> None:
         self._path = str(path)
-        self._local = threading.local()
-        self._handles: list[Any] = []
+        self._idle: list[Any] = []
         self._guard = threading.Lock()
         self._closed = False
         _check_file(Path(self._path))
         try:
-            dataset = self._dataset()
-            _check_size(self._path, dataset, max_pixels)
-            self.header = _header(self._path, dataset)
-            self._masked = _has_mask_band(dataset)
+            with self._dataset() as dataset:
+                _check_size(self._path, dataset, max_pixels)
+                self.header = _header(self._path, dataset)
+                self._masked = _has_mask_band(dataset)
         except BaseException:
             self.close()
             raise
@@ -137,12 +136,14 @@ class RasterSource:
 
     def tags(self) -> dict[str, str]:
         """The file's own metadata."""
-        return dict(self._dataset().tags())
+        with self._dataset() as dataset:
+            return dict(dataset.tags())
 
     def colour_table(self) -> dict[int, tuple[int, int, int, int]]:
         """Red, green, blue and opacity of the first band's values, empty when it has none."""
         try:
-            return dict(self._dataset().colormap(1))
+            with self._dataset() as dataset:
+                return dict(dataset.colormap(1))
         except ValueError:  # so rasterio says that there is none
             return {}
 
@@ -150,14 +151,13 @@ class RasterSource:
         """See Source."""
         with self._guard:
             self._closed = True
-            for handle in self._handles:
-                handle.close()
-            self._handles.clear()
-        self._local = threading.local()
+            while self._idle:
+                self._idle.pop().close()
 
     def _guarded(self, read: Any, window: Window) -> npt.NDArray[Any]:
         try:
-            return np.asarray(read(self._dataset()))
+            with self._dataset() as dataset:
+                return np.asarray(read(dataset))
         except RasterioError as error:
             raise SceneError(
                 f"{self._path} cannot be read at rows {window.row}-{window.row_stop - 1}, "
@@ -165,15 +165,22 @@ class RasterSource:
                 f"({_last_line(error)})"
             ) from error
 
-    def _dataset(self) -> Any:
-        dataset = getattr(self._local, "dataset", None)
-        if dataset is None:
+    @contextmanager
+    def _dataset(self) -> Iterator[Any]:
+        """A handle for this thread alone, until it is given back."""
+        with self._guard:
+            if self._closed:
+                raise SceneError(f"{self._path} has been closed already")
+            dataset = self._idle.pop() if self._idle else None
+        dataset = dataset or _open(self._path)
+        try:
+            yield dataset
+        finally:
             with self._guard:
                 if self._closed:
-                    raise SceneError(f"{self._path} has been closed already")
-                dataset = self._local.dataset = _open(self._path)
-                self._handles.append(dataset)
-        return dataset
+                    dataset.close()
+                else:
+                    self._idle.append(dataset)
 
 
 class ArraySource:

@@ -19,6 +19,7 @@ from geoseg.legend import NODATA, Legend
 from geoseg.raster.align import ResampledScene
 from geoseg.raster.opening import open_scene
 from geoseg.raster.scene import Reading, Scene
+from geoseg.raster.source import MAX_PIXELS
 from geoseg.recipe import Recipe
 from geoseg.soft_labels import SoftLabels, open_soft_labels
 
@@ -136,7 +137,13 @@ def _open(stack: ExitStack, pair: LabelledScene, recipe: Recipe) -> Ground:
 def _opened(pair: LabelledScene, recipe: Recipe) -> Iterator[Scene]:
     """A scene, or two stacked, at the recipe's gsd."""
     reading = Reading(
-        recipe.band_numbers, recipe.sensor, recipe.scale, recipe.offset, recipe.nodata
+        recipe.band_numbers,
+        recipe.sensor,
+        recipe.scale,
+        recipe.offset,
+        recipe.nodata,
+        recipe.max_pixels or MAX_PIXELS,
+        keep_clouds=recipe.keep_clouds,
     )
 
     def fit(grid: Grid) -> Grid:

@@ -24,7 +24,13 @@ from geoseg.training.class_weights import class_weights
 from geoseg.training.datasets import AheadLoader, LabelledGround
 from geoseg.training.ground import Ground, find_pairs, open_grounds
 from geoseg.training.losses import make_loss
-from geoseg.training.samplers import GriddedChips, RandomChips, RareClassChips, countable
+from geoseg.training.samplers import (
+    GriddedChips,
+    RandomChips,
+    RareClassChips,
+    countable,
+    covering_chips,
+)
 from geoseg.training.splits import Area, Split, split_grounds
 from geoseg.training.survey import GroundSurvey, band_statistics, survey_grounds
 from geoseg.training.task import Schedule, SegmentationTask
@@ -79,6 +85,7 @@ class Lesson(LightningDataModule):
         self.stored_type, self.beginning = stored_type, beginning
         self.stride = network.stride
         self.counts = countable(split.train, surveys)
+        self._covering = covering_chips(split.train, surveys, recipe.chip_px)
         """(N, K), pixels of each class in each ground that is learnt from, and in its part."""
         self.tiling = _tiling(recipe, network)
         variation = _variation(recipe)
@@ -111,9 +118,7 @@ class Lesson(LightningDataModule):
         """Chips in an epoch."""
         if self.recipe.chips_per_epoch is not None:
             return self.recipe.chips_per_epoch
-        chip = self.recipe.chip_px**2
-        covering = int(self.counts.sum()) / chip
-        return max(self.recipe.batch, round(covering))
+        return max(self.recipe.batch, self._covering)
 
     @property
     def assumed(self) -> list[str]:

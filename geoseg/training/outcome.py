@@ -83,7 +83,7 @@ def conclude(
         calibration = calibration_at(temperature, *seen.pixels)
         summary[purpose] = {
             **seen.matrix.to_dict(),
-            "calibration_error": calibration.expected_error(),
+            "calibration_error": _number(calibration.expected_error()),
         }
         if lesson.recipe.band_sets:
             summary[purpose]["band_sets"] = _with_fewer_bands(network, lesson, areas, temperature)
@@ -156,7 +156,7 @@ def _judge(
 
 def _with_fewer_bands(
     network: nn.Module, lesson: Lesson, areas: Sequence[Area], temperature: float
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     """What it costs to do without bands, for each set that the network manages with."""
     figures = {}
     for bands in lesson.recipe.band_sets:
@@ -164,7 +164,9 @@ def _with_fewer_bands(
         figures[" ".join(bands)] = {
             "mean_iou": seen.matrix.mean_iou,
             "accuracy": seen.matrix.overall,
-            "calibration_error": calibration_at(temperature, *seen.pixels).expected_error(),
+            "calibration_error": _number(
+                calibration_at(temperature, *seen.pixels).expected_error()
+            ),
         }
     return figures
 

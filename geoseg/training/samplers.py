@@ -21,7 +21,14 @@ from geoseg.raster.chips import ChipPlan
 from geoseg.training.splits import Area
 from geoseg.training.survey import CELL_PX, GroundSurvey
 
-__all__ = ["ChipPlace", "GriddedChips", "RandomChips", "RareClassChips", "countable"]
+__all__ = [
+    "ChipPlace",
+    "GriddedChips",
+    "RandomChips",
+    "RareClassChips",
+    "countable",
+    "covering_chips",
+]
 
 TRIES = 20
 """Places of a chip around a cell that are tried before another cell is."""
@@ -260,6 +267,14 @@ def _gridded(area: Area, chip_px: int, halo_px: int, stride: int) -> Iterator[Ch
             each.shift(area.window.row, area.window.col) for each in (planned.window, planned.core)
         )
         yield ChipPlace(area.ground, window, core)
+
+
+def covering_chips(areas: Sequence[Area], surveys: Sequence[GroundSurvey], chip_px: int) -> int:
+    """How many chips, side by side, cover all that is labelled once."""
+    return sum(
+        len({(w.row // chip_px, w.col // chip_px) for w in _cells(a, surveys[a.ground]).windows})
+        for a in areas
+    )
 
 
 def _cells(area: Area, survey: GroundSurvey) -> _Cells:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, groupby, pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -89,7 +89,7 @@ def _by_scene(
     free: Sequence[int],
     reach_px: int,
 ) -> tuple[Areas, Areas, Areas]:
-    areas = [Area(i, grounds[i].grid.window) for i in free]
+    areas = [(Area(i, grounds[i].grid.window),) for i in free]
     return _parts(recipe, areas, "scenes; split: blocks divides each of them")
 
 
@@ -112,9 +112,10 @@ def _by_block(
         for block in _blocks(grounds[i].grid.window, recipe.block_px)
         if surveys[i].labelled_in(block)
     ]
-    _, validation, test = _parts(recipe, blocks, "labelled blocks; a smaller block_px makes more")
-    kept = (*validation, *test)
     grids = [ground.grid for ground in grounds]
+    places = _places(blocks, grids)
+    _, validation, test = _parts(recipe, places, "labelled blocks; a smaller block_px makes more")
+    kept = (*validation, *test)
     train = tuple(
         Area(
             i,
@@ -130,9 +131,52 @@ def _by_block(
     return train, validation, test
 
 
-def _parts(recipe: Recipe, areas: Sequence[Area], what: str) -> tuple[Areas, Areas, Areas]:
+def _places(blocks: Sequence[Area], grids: Sequence[Grid]) -> list[Areas]:
+    """Blocks of several scenes that are the same ground for the most part, together."""
+    found: list[list[Area]] = []
+    earlier: dict[int, _Placed] = {}
+    for ground, own in groupby(blocks, key=lambda block: block.ground):
+        placed = _Placed([], [])
+        for block in own:
+            place = _same_ground(block, grids, earlier)
+            if place is None:
+                place = len(found)
+                found.append([])
+            found[place].append(block)
+            placed.windows.append(block.window)
+            placed.places.append(place)
+        earlier[ground] = placed
+    return [tuple(place) for place in found]
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """The blocks of one piece of ground."""
+
+    windows: list[Window]
+    places: list[int]
+    """Which place each belongs to."""
+
+
+def _same_ground(block: Area, grids: Sequence[Grid], earlier: Mapping[int, _Placed]) -> int | None:
+    """The place whose block of an earlier scene lies under this one by more than half."""
+    for ground, placed in earlier.items():
+        there = _window_on(grids[ground], grids[block.ground], block.window)
+        if there is None:
+            continue
+        own = np.array([(w.row, w.col, w.row_stop, w.col_stop) for w in placed.windows])
+        shared = np.minimum(own[:, 2:], (there.row_stop, there.col_stop)) - np.maximum(
+            own[:, :2], (there.row, there.col)
+        )
+        share = shared.clip(0).prod(axis=1) / (own[:, 2:] - own[:, :2]).prod(axis=1)
+        if share.max() > 0.5:
+            return placed.places[int(share.argmax())]
+    return None
+
+
+def _parts(recipe: Recipe, places: Sequence[Areas], what: str) -> tuple[Areas, Areas, Areas]:
     """Areas to learn from, to validate and to test, shuffled by the recipe's seed."""
-    count = len(areas)
+    count = len(places)
     order = np.random.default_rng(recipe.split_seed).permutation(count).tolist()
     tests = 0 if recipe.test_scenes else math.ceil(round(recipe.test * count, 6))
     test, rest = order[:tests], order[tests:]
@@ -145,7 +189,8 @@ def _parts(recipe: Recipe, areas: Sequence[Area], what: str) -> tuple[Areas, Are
     if not train or (recipe.folds and not validation):
         raise InputError(f"too little to divide: there are {count} {what}")
     learnt, validated, tested = (
-        tuple(areas[i] for i in sorted(part)) for part in (train, validation, test)
+        tuple(chain.from_iterable(places[i] for i in sorted(part)))
+        for part in (train, validation, test)
     )
     return learnt, validated, tested
 
@@ -169,14 +214,21 @@ def check_apart(split: Split, grids: Sequence[Grid], names: Sequence[str]) -> No
     Raises:
         InputError: naming two scenes that overlap.
     """
-    pairs = [(split.train, (*split.validation, *split.test)), (split.validation, split.test)]
-    for seen, kept in pairs:
+    learnt = "which is learnt from; leave one out, or split: blocks, which keeps ground apart"
+    chosen = "by which the best epoch is chosen; leave one out, or another split_seed"
+    pairs = [
+        (split.train, (*split.validation, *split.test), learnt),
+        (split.validation, split.test, chosen),
+    ]
+    for seen, kept, why in pairs:
         for apart in kept:
             for area in seen:
-                _refuse_overlap(area, apart, grids, names)
+                _refuse_overlap(area, apart, grids, names, why)
 
 
-def _refuse_overlap(area: Area, apart: Area, grids: Sequence[Grid], names: Sequence[str]) -> None:
+def _refuse_overlap(
+    area: Area, apart: Area, grids: Sequence[Grid], names: Sequence[str], why: str
+) -> None:
     found = _window_on(grids[area.ground], grids[apart.ground], apart.window)
     shared = None if found is None else found.intersect(area.window)
     if shared is None or any(window.contains(shared) for window in area.without):
@@ -184,7 +236,7 @@ def _refuse_overlap(area: Area, apart: Area, grids: Sequence[Grid], names: Seque
     first, second = names[area.ground], names[apart.ground]
     raise InputError(
         f"{second} is to be kept apart, but {shared.height} x {shared.width} px of it lie in "
-        f"{first}, which is learnt from; leave one out, or split: blocks, which keeps ground apart"
+        f"{first}, {why}"
     )
 
 

@@ -35,8 +35,7 @@ CELL_PX = 32
 
 DECIDING = (
     "classes", "unlabelled", "label_field", "bands", "band_numbers", "sensor", "units", "scale",
-    "offset", "nodata", "gsd_m", "labels_are", "levels",
-    "logarithm",
+    "offset", "nodata", "gsd_m", "labels_are", "levels", "logarithm", "keep_clouds",
 )  # fmt: skip
 """Keys of a recipe that decide what is read."""
 
@@ -180,7 +179,7 @@ def _key(recipe: Recipe, pair: LabelledScene) -> str:
         if path == given or path.is_file()
     ]
     told = recipe.model_dump(mode="json", include=set(DECIDING))
-    return hashlib.sha256(json.dumps([1, CELL_PX, files, told]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([2, CELL_PX, files, told]).encode()).hexdigest()
 
 
 def _load(path: Path, ground: Ground, classes: int) -> GroundSurvey | None:

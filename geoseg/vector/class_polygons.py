@@ -44,37 +44,39 @@ class ClassPolygons:
     ) -> None:
         if grid.crs is not None and crs is None:
             raise InputError(f"{source} has no CRS, {target} has; give the polygons one")
-        self._shapes = _in_pixels(shapes, crs, grid)
-        self._codes = codes
+        placed = _in_pixels(shapes, crs, grid)
+        near = _meeting(shapely.STRtree(placed), grid.window)  # of a whole country, few are
+        self._shapes, self._codes = placed[near], codes[near]
         self._tree = shapely.STRtree(self._shapes)
 
     def reach(self, window: Window) -> bool:
         """Whether any polygon comes near a window."""
-        return bool(len(self._near(window)))
+        return bool(len(_meeting(self._tree, window)))
 
     def read(self, window: Window) -> tuple[Codes, npt.NDArray[np.bool_]]:
         """Codes in a window, 255 where no polygon is, and where polygons of two classes are."""
-        near = self._near(window)
-        if not len(near):
-            return np.full(window.shape, NODATA, np.uint8), np.zeros(window.shape, np.bool_)
-        first, last = self._burn(near[::-1], window), self._burn(near, window)
-        return last, first != last
+        near = _meeting(self._tree, window)
+        found = np.full(window.shape, NODATA, np.uint8)
+        disputed = np.zeros(window.shape, np.bool_)
+        for code in np.unique(self._codes[near]).tolist():
+            covered = self._covered(near[self._codes[near] == code], window)
+            disputed |= covered & (found != NODATA)
+            found[covered] = code
+        return found, disputed
 
-    def _near(self, window: Window) -> npt.NDArray[np.intp]:
-        box = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
-        return np.sort(self._tree.query(box))
-
-    def _burn(self, order: npt.NDArray[np.intp], window: Window) -> Codes:
-        """The polygons painted in this order, later ones over earlier ones."""
+    def _covered(self, which: npt.NDArray[np.intp], window: Window) -> npt.NDArray[np.bool_]:
         corner = (window.col, window.row)
-        moved = shapely.transform(self._shapes[order], lambda xy: xy - corner)
+        moved = shapely.transform(self._shapes[which], lambda xy: xy - corner)
         burnt = rasterio.features.rasterize(
-            list(zip(moved, self._codes[order].tolist(), strict=True)),
-            out_shape=window.shape,
-            fill=NODATA,
-            dtype="uint8",
+            moved, out_shape=window.shape, fill=0, default_value=1, dtype="uint8"
         )
-        return np.asarray(burnt, np.uint8)
+        return np.asarray(burnt, np.bool_)
+
+
+def _meeting(tree: shapely.STRtree, window: Window) -> npt.NDArray[np.intp]:
+    """Which of a tree's shapes come near a window."""
+    box = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
+    return np.sort(tree.query(box))
 
 
 def _in_pixels(
