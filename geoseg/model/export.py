@@ -11,10 +11,11 @@ import openvino
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from geoseg.model.card import GRAPH_NOTE, Card
 from geoseg.model.network import ScoringNetwork, scoring_network
-from geoseg.nets.network import COUNTER
+from geoseg.nets.network import COUNTER, Network, which_planes
 
 __all__ = ["export_graph", "weight_bytes", "weights_of"]
 
@@ -45,6 +46,60 @@ class _GraphNetwork(ScoringNetwork):
         return logarithm
 
 
+def _sort_in_the_first_convolution(network: nn.Module, bands: int) -> None:
+    """Let a network's first convolution do what sorting bands into sets does before it.
+
+    Its weights for bands as they come follow from the set, once for a batch. Where a runtime
+    knows the set before it compiles the graph, they are constants.
+    """
+    if not isinstance(network, Network) or not network.band_sets:
+        return
+    planes = which_planes(torch.zeros(1, bands, 1, 1).isnan(), network.band_sets).shape[1]
+    first = [
+        (parent, name, child)
+        for parent in network.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.Conv2d) and child.in_channels == planes
+    ]
+    if len(first) == 1:
+        parent, name, convolution = first[0]
+        sorting = _SortingConvolution(convolution, bands, network.band_sets)
+        parent.register_module(name, sorting)
+        network.band_sets = ()
+
+
+class _SortingConvolution(nn.Module):
+    taps: Tensor
+
+    def __init__(
+        self, convolution: nn.Conv2d, bands: int, band_sets: tuple[tuple[int, ...], ...]
+    ) -> None:
+        super().__init__()
+        self.convolution, self._sets = convolution, band_sets
+        sets = (range(bands), *band_sets)
+        ones = bands  # the plane that comes last
+        rows = [*(band for chosen in sets for band in chosen), *(ones for _ in sets)]
+        self.register_buffer("taps", torch.eye(bands + 1)[rows], persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        missing = image[:1, :, :1, :1].isnan()
+        gate = which_planes(missing, self._sets).reshape(-1, 1).to(image.dtype)
+        weight = self.convolution.weight
+        out, planes, height, width = weight.shape
+        sorted_weight = weight.permute(0, 2, 3, 1).reshape(-1, planes) @ (gate * self.taps)
+        sorted_weight = sorted_weight.reshape(out, height, width, -1).permute(0, 3, 1, 2)
+        known = torch.where(missing, 0.0, image)
+        seen = torch.cat([known, torch.ones_like(known[:, :1])], dim=1)
+        return F.conv2d(
+            seen,
+            sorted_weight,
+            self.convolution.bias,
+            self.convolution.stride,
+            self.convolution.padding,
+            self.convolution.dilation,
+        )
+
+
 def weights_of(network: nn.Module) -> dict[str, Tensor]:
     """Parameters and running statistics, on the CPU, contiguous."""
     return {
@@ -62,12 +117,14 @@ def weight_bytes(network: nn.Module) -> bytes:
 def export_graph(network: nn.Module, card: Card) -> tuple[bytes, bytes]:
     """The content of graph.xml and graph.bin: scaling, network and softmax, any size of chip.
 
-    The card's own weights must be the network's: the graph carries `card.function_sha256`.
+    All chips of a batch must lack the same bands. The card's own weights must be the network's: the
+    graph carries `card.function_sha256`.
 
     Raises:
         ModelError: if the network does not fit the card.
     """
     scoring = scoring_network(card, network.state_dict())
+    _sort_in_the_first_convolution(scoring.network, len(card.bands))
     if card.logarithm is not None:
         scoring = _GraphNetwork(scoring.network, card, card.logarithm).eval()
     example = torch.zeros(1, card.planes, 2 * card.stride, 2 * card.stride)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from geoseg.errors import InputError, ModelError
 from geoseg.model.bundle import GRAPH, GRAPH_WEIGHTS, Bundle
@@ -23,12 +24,15 @@ TIMES_ALIVE, TIMES_WEIGHTS = 2.5, 2.2
 """What a process takes in memory, as measured: for each byte of tensors that are alive at a time
 (scratch of the kernels, chips that wait), and for each of the graph's weights."""
 
+IS_MISSING = "IsNaN"
+"""The operation by which a graph sees whether a band is missing."""
+
 WAITING = 1
 """Chips handed over beyond those that are computed, so that a stream never waits for the next."""
 
 
 class OpenVINORuntime(Runtime):
-    """The exported graph on the CPU; compiled when the shape of chips changes.
+    """The exported graph on the CPU; compiled when the shape of chips, or their bands, change.
 
     As many chips are computed at a time as there are streams, each stream on its own cores.
 
@@ -52,7 +56,10 @@ class OpenVINORuntime(Runtime):
         wanted = bundle.card.allows_bf16 if precision == "auto" else precision == "bf16"
         self._bf16 = wanted and has_bf16
         self._streams = min(available_cores(), MOST_STREAMS)
-        self._compiled: tuple[tuple[int, ...], Any] | None = None
+        self._sorts_bands = any(
+            each.get_type_name() == IS_MISSING for each in self._graph.get_ops()
+        )
+        self._compiled: tuple[Any, Any] | None = None
         version = openvino.get_version().split("-")[0]
         self.label = f"openvino {version}, cpu, {'bf16' if self._bf16 else 'float32'}"
 
@@ -82,7 +89,7 @@ class OpenVINORuntime(Runtime):
         idle: list[Any] = []
         for chip in chips:
             if not idle and not running:
-                compiled = self._compile(chip.shape)
+                compiled = self._compile(chip)
                 requests = self._streams + WAITING
                 idle = [compiled.create_infer_request() for _ in range(requests)]
             if not idle:
@@ -97,16 +104,20 @@ class OpenVINORuntime(Runtime):
             request.wait()
             yield request
 
-    def _compile(self, shape: tuple[int, ...]) -> Any:
-        if self._compiled is None or self._compiled[0] != shape:
+    def _compile(self, chip: Array) -> Any:
+        missing = np.isnan(chip[:, 0, 0]) if self._sorts_bands else np.zeros(0, np.bool_)
+        wanted = chip.shape, missing.tobytes()
+        if self._compiled is None or self._compiled[0] != wanted:
             graph = self._graph.clone()
-            graph.reshape([1, *shape])
+            graph.reshape([1, *chip.shape])
+            if self._sorts_bands:
+                _tell(graph, missing)
             options = {
                 "NUM_STREAMS": self._streams,
                 "INFERENCE_NUM_THREADS": available_cores(),
                 "INFERENCE_PRECISION_HINT": "bf16" if self._bf16 else "f32",
             }
-            self._compiled = shape, self._core.compile_model(graph, "CPU", options)
+            self._compiled = wanted, self._core.compile_model(graph, "CPU", options)
         return self._compiled[1]
 
 
@@ -130,6 +141,15 @@ def _read_graph(core: Any, bundle: Bundle) -> Any:
             "export the bundle again, or choose --runtime torch"
         )
     return graph
+
+
+def _tell(graph: Any, missing: npt.NDArray[np.bool_]) -> None:
+    """Have the bands that are missing in a graph's constants, where it would look at each chip."""
+    from openvino.op import Constant
+
+    for node in graph.get_ops():
+        if node.get_type_name() == IS_MISSING:
+            node.output(0).replace(Constant(missing[None, :, None, None]).output(0))
 
 
 def _note(graph: Any) -> str | None:

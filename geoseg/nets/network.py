@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["AUXILIARY", "COUNTER", "Encoder", "Network"]
+__all__ = ["AUXILIARY", "COUNTER", "Encoder", "Network", "which_planes"]
 
 AUXILIARY = "auxiliary."
 """What the parameters of an auxiliary head are called first."""
@@ -104,13 +104,7 @@ def _by_set(image: Tensor, band_sets: Sequence[Sequence[int]]) -> Tensor:
     tells: a band that is missing is NaN everywhere.
     """
     missing = image[:, :, :1, :1].isnan()
-    lacks = missing.unbind(dim=1)
     sets = (range(image.shape[1]), *band_sets)
-    there = []
-    for chosen in sets:
-        signs = [lack.logical_not() if n in chosen else lack for n, lack in enumerate(lacks)]
-        there.append(torch.stack(signs, dim=1).all(dim=1, keepdim=True))
-    gate = [is_it for is_it, chosen in zip(there, sets, strict=True) for _ in chosen]
     # A 1 x 1 convolution that copies: quicker than indexing in every runtime, and no tensor comes
     # from the host, which a CUDA graph could not hold.
     number = torch.arange(image.shape[1], device=image.device)
@@ -120,7 +114,27 @@ def _by_set(image: Tensor, band_sets: Sequence[Sequence[int]]) -> Tensor:
     plus = torch.stack([nothing[0]] * len(copied) + [nothing[0].logical_not()] * len(sets))
     known = torch.where(missing, 0.0, image)
     planes = F.conv2d(known, taps[:, :, None, None], plus.to(image.dtype))
-    return planes * torch.cat([*gate, *there], dim=1).to(planes.dtype)
+    return planes * which_planes(missing, band_sets).to(planes.dtype)
+
+
+def which_planes(missing: Tensor, band_sets: Sequence[Sequence[int]]) -> Tensor:
+    """Which planes of bands in sets hold something: those of the set that is there.
+
+    Args:
+        missing: (N, bands, 1, 1), whether a band is missing.
+        band_sets: places of bands in each set but that of all bands, which comes first.
+
+    Returns:
+        (N, planes, 1, 1): the planes of each set, then one for each that tells which it is.
+    """
+    lacks = missing.unbind(dim=1)
+    sets = (range(len(lacks)), *band_sets)
+    there = []
+    for chosen in sets:
+        signs = [lack.logical_not() if n in chosen else lack for n, lack in enumerate(lacks)]
+        there.append(torch.stack(signs, dim=1).all(dim=1, keepdim=True))
+    gate = [is_it for is_it, chosen in zip(there, sets, strict=True) for _ in chosen]
+    return torch.cat([*gate, *there], dim=1)
 
 
 def _relative(image: Tensor) -> Tensor:

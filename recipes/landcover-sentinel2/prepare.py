@@ -5,9 +5,10 @@
 learnt. For `geoseg evaluate`, what is kept apart also gets `classes/`, the teacher's classes, and
 `sure/`, those that it gives over 0.6; 0 elsewhere. Copy 0 is the chip itself; the others, of
 training places only, are given the colours of another chip or mixed with it, varied in light,
-brought to the other processing level, and labelled anew, so that the student learns the teacher's
-function and not its answers by heart. Seven more, in `turned/`, are the chip turned and mirrored:
-of those, the teacher says something else. Files that exist are left as they are.
+brought to the other processing level, turned if they are late ones, and labelled anew, so that the
+student learns the teacher's function and not its answers by heart. Seven more, in `turned/`, are
+the chip turned and mirrored: of those, the teacher says something else. Files that exist are left
+as they are.
 """
 
 import argparse
@@ -40,6 +41,9 @@ CLASSES = (
 REACH_PX = 24
 WAYS = 8
 """To turn and mirror a chip, the chip itself counted."""
+
+UNTURNED_COPIES = 15
+"""Copies that lie as the chip does; those after them are turned, too."""
 
 LEVEL_CHANGES = 0.35
 SURE = 0.6
@@ -238,7 +242,10 @@ def copies(rows: list[Row], chips: Path, count: int) -> Iterator[tuple[Row, int,
 
 
 def make_copy(row: Row, k: int, train: list[Row], chips: Path) -> Chip:
-    """Copy k of a training chip: recoloured, mixed or neither; then its light is varied."""
+    """Copy k of a training chip: recoloured, mixed or neither; then its light is varied.
+
+    Later copies are turned or mirrored at last.
+    """
     rng = np.random.default_rng([k, zlib.crc32(row.name.encode())])
     chip = read_chip(chips, row)
     if k % 2 == 0:
@@ -249,7 +256,7 @@ def make_copy(row: Row, k: int, train: list[Row], chips: Path) -> Chip:
     if rng.random() < LEVEL_CHANGES:
         changed = chip.surface
         chip = to_top_of_atmosphere(chip) if changed else to_surface(chip, rng.uniform(0.6, 1))
-    return chip
+    return turn(chip, int(rng.integers(1, WAYS))) if k > UNTURNED_COPIES else chip
 
 
 def write(row: Row, copy: int, folder: Path, chip: Chip, teach: Teacher) -> None:
@@ -294,7 +301,7 @@ def main() -> None:
     parser.add_argument("--chips", type=Path, required=True, help="folder of images, learn, index")
     parser.add_argument("--teacher", type=Path, required=True, help="folder of the teacher")
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
-    parser.add_argument("--copies", type=int, default=15, help="varied copies per training chip")
+    parser.add_argument("--copies", type=int, default=25, help="varied copies per training chip")
     args = parser.parse_args()
     teach = load_teacher(args.teacher)
     for row, copy, chip in copies(read_index(args.chips), args.chips, args.copies):
