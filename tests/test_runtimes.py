@@ -20,6 +20,7 @@ from geoseg.model.loading import Model, load_model
 from geoseg.model.runtime import Array, Runtime
 from geoseg.model.torch_runtime import TorchRuntime
 from geoseg.nets.unet import UNet
+from geoseg.nets.zoo import build_model
 from geoseg.raster.decision import decide
 from geoseg.scene_mapping import Tiling
 
@@ -122,6 +123,37 @@ def test_buffers_serve_the_next_scene_but_no_two_at_a_time(
     assert len(list(runtime.decisions(chips(1)))) == 1
     larger = [np.zeros((2, 96, 96), np.float32)]
     assert next(iter(runtime.scores(larger))).shape == (5, 96, 96)
+
+
+@pytest.mark.parametrize("architecture", ["residual", "unet", "deeplabv3plus"])
+def test_each_set_of_bands_has_its_graph(tmp_path: Path, architecture: str) -> None:
+    """What the runtime tells the graph of missing bands is what torch sees in the chip."""
+    torch.manual_seed(1)
+    narrow: dict[str, Any] = {"residual": {"width": 8, "stem": 6, "blocks": 1},
+                              "unet": {"widths": [6, 8]},
+                              "deeplabv3plus": {"encoder": "resnet18"}}[architecture]  # fmt: skip
+    told = narrow | {"band_sets": [[0, 1], [2]]}
+    network = build_model(architecture, bands=3, classes=4, **told).eval()
+    card = make_card(
+        name="sets", architecture=architecture, hyperparameters=told, bands=("red", "nir", "blue"),
+        mean=(-2.0, -1.0, -2.5), stddev=(0.5,) * 3, legend=grey_legend(4), units="reflectance",
+        chip_px=64, halo_px=16, stride=network.stride, exact=False, logarithm=0.02,
+        band_sets=(("red", "nir"), ("blue",)),
+    )  # fmt: skip
+    save_bundle(tmp_path / "sets", card, network)
+    runtimes = [
+        load_model(tmp_path / "sets", runtime=name, precision="float32").runtime  # type: ignore[arg-type]
+        for name in ("openvino", "torch")
+    ]
+    rng, seen = np.random.default_rng(0), []
+    for missing in ([], [2], [0, 1], [], [0]):
+        given = [rng.random((3, 64, 64), np.float32) for _ in range(3)]
+        for chip in given:
+            chip[missing] = np.nan
+        graph, network_scores = (list(runtime.scores(given)) for runtime in runtimes)
+        np.testing.assert_allclose(graph, network_scores, atol=1e-4)
+        seen.append(np.std(graph[0]))
+    assert min(seen[:3]) > 1e-3
 
 
 def test_segnet_stays_in_float32_unless_asked() -> None:
