@@ -96,11 +96,14 @@ class AlertDelivery:
         Raises:
             JobError: if the ledger cannot be written.
         """
-        for run in () if self._given_up else self._ledger.runs().values():
-            due = run.webhook == "due" and run.status == "done" and run.key not in self._tried
-            if due and not self._given_up:
+        if self._given_up:
+            return
+        for run in self._ledger.runs().values():
+            if run.webhook == "due" and run.status == "done" and run.key not in self._tried:
                 self._tried.add(run.key)
                 self._post(run)
+                if self._given_up:
+                    return
 
     def _post(self, run: Run) -> None:
         alert, url = Alert.of(self._job.name, run), str(self._job.webhook)

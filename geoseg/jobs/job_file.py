@@ -107,8 +107,7 @@ class Job(BaseModel):
     def _one_is_a_list(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        lists = ONE_OR_MORE
-        return {k: [v] if k in lists and isinstance(v, str) else v for k, v in given.items()}
+        return {k: [v] if k in ONE_OR_MORE and isinstance(v, str) else v for k, v in given.items()}
 
     def excludes(self, name: str) -> bool:
         """Whether the job file says that a scene is none."""

@@ -155,8 +155,9 @@ def _read(
 
 def _judged(records: Collection[SceneRecord], job: Job) -> Iterator[SceneRecord]:
     """The records whose judgement changes, for a new limit or other scenes beside them."""
-    wanted = [each for each in records if not job.excludes(each.name)]
-    clear = [each for each in wanted if _is_clear(each, job.max_cloud)]
+    clear = [
+        each for each in records if _is_clear(each, job.max_cloud) and not job.excludes(each.name)
+    ]
     first = {each.sha256: each.name for each in first_of_each(map(_dated, clear))}
     for record in records:
         status: SceneStatus = "clear"

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from geoseg.model.card import GRAPH_NOTE, Card
 from geoseg.model.network import ScoringNetwork, scoring_network
-from geoseg.nets.network import COUNTER, Network, which_planes
+from geoseg.nets.network import COUNTER, Network, plane_bands, which_planes
 
 __all__ = ["export_graph", "weight_bytes", "weights_of"]
 
@@ -54,7 +54,7 @@ def _sort_in_the_first_convolution(network: nn.Module, bands: int) -> None:
     """
     if not isinstance(network, Network) or not network.band_sets:
         return
-    planes = which_planes(torch.zeros(1, bands, 1, 1).isnan(), network.band_sets).shape[1]
+    planes = len(plane_bands(bands, network.band_sets))
     first = [
         (parent, name, child)
         for parent in network.modules()
@@ -76,9 +76,8 @@ class _SortingConvolution(nn.Module):
     ) -> None:
         super().__init__()
         self.convolution, self._sets = convolution, band_sets
-        sets = (range(bands), *band_sets)
         ones = bands  # the plane that comes last
-        rows = [*(band for chosen in sets for band in chosen), *(ones for _ in sets)]
+        rows = [ones if band is None else band for band in plane_bands(bands, band_sets)]
         self.register_buffer("taps", torch.eye(bands + 1)[rows], persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -56,9 +56,6 @@ class OpenVINORuntime(Runtime):
         wanted = bundle.card.allows_bf16 if precision == "auto" else precision == "bf16"
         self._bf16 = wanted and has_bf16
         self._streams = min(available_cores(), MOST_STREAMS)
-        self._sorts_bands = any(
-            each.get_type_name() == IS_MISSING for each in self._graph.get_ops()
-        )
         self._compiled: tuple[Any, Any] | None = None
         version = openvino.get_version().split("-")[0]
         self.label = f"openvino {version}, cpu, {'bf16' if self._bf16 else 'float32'}"
@@ -105,13 +102,12 @@ class OpenVINORuntime(Runtime):
             yield request
 
     def _compile(self, chip: Array) -> Any:
-        missing = np.isnan(chip[:, 0, 0]) if self._sorts_bands else np.zeros(0, np.bool_)
+        missing = np.isnan(chip[:, 0, 0])
         wanted = chip.shape, missing.tobytes()
         if self._compiled is None or self._compiled[0] != wanted:
             graph = self._graph.clone()
             graph.reshape([1, *chip.shape])
-            if self._sorts_bands:
-                _tell(graph, missing)
+            _tell(graph, missing)
             options = {
                 "NUM_STREAMS": self._streams,
                 "INFERENCE_NUM_THREADS": available_cores(),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["AUXILIARY", "COUNTER", "Encoder", "Network", "which_planes"]
+__all__ = ["AUXILIARY", "COUNTER", "Encoder", "Network", "plane_bands", "which_planes"]
 
 AUXILIARY = "auxiliary."
 """What the parameters of an auxiliary head are called first."""
@@ -104,17 +104,23 @@ def _by_set(image: Tensor, band_sets: Sequence[Sequence[int]]) -> Tensor:
     tells: a band that is missing is NaN everywhere.
     """
     missing = image[:, :, :1, :1].isnan()
-    sets = (range(image.shape[1]), *band_sets)
+    shown = plane_bands(image.shape[1], band_sets)
     # A 1 x 1 convolution that copies: quicker than indexing in every runtime, and no tensor comes
     # from the host, which a CUDA graph could not hold.
     number = torch.arange(image.shape[1], device=image.device)
-    copied = [number == band for chosen in sets for band in chosen]
     nothing = torch.zeros_like(number, dtype=torch.bool)
-    taps = torch.stack([*copied, *[nothing] * len(sets)]).to(image.dtype)
-    plus = torch.stack([nothing[0]] * len(copied) + [nothing[0].logical_not()] * len(sets))
+    taps = [nothing if band is None else number == band for band in shown]
+    plus = [nothing[0].logical_not() if band is None else nothing[0] for band in shown]
     known = torch.where(missing, 0.0, image)
-    planes = F.conv2d(known, taps[:, :, None, None], plus.to(image.dtype))
+    kernel = torch.stack(taps)[:, :, None, None].to(image.dtype)
+    planes = F.conv2d(known, kernel, torch.stack(plus).to(image.dtype))
     return planes * which_planes(missing, band_sets).to(planes.dtype)
+
+
+def plane_bands(bands: int, band_sets: Sequence[Sequence[int]]) -> list[int | None]:
+    """The band that each plane of bands in sets shows; None of those that tell which set it is."""
+    sets = (range(bands), *band_sets)
+    return [*(band for chosen in sets for band in chosen), *(None for _ in sets)]
 
 
 def which_planes(missing: Tensor, band_sets: Sequence[Sequence[int]]) -> Tensor:

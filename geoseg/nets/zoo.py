@@ -10,7 +10,7 @@ from typing import Any
 from geoseg.errors import ModelError
 from geoseg.nets.deeplab import DeepLabV3, DeepLabV3Plus
 from geoseg.nets.fcn import FCN
-from geoseg.nets.network import Network
+from geoseg.nets.network import Network, plane_bands
 from geoseg.nets.pretrained import fill_encoder
 from geoseg.nets.pspnet import PSPNet
 from geoseg.nets.residual import ResidualNet
@@ -92,8 +92,7 @@ def build_model(
     sets = tuple(tuple(chosen) for chosen in band_sets)
     if any(not chosen or not set(chosen) < set(range(count)) for chosen in sets):
         raise ModelError(f"band_sets {sets} are not some of {count} bands each")
-    planes = 2 * count if relative else count + sum(map(len, sets))
-    planes += len(sets) + 1 if sets else 0
+    planes = len(plane_bands(count, sets)) if sets else 2 * count if relative else count
     try:
         network = network_type(planes, classes, **hyperparameters)  # type: ignore[call-arg]
     except (TypeError, ValueError, RuntimeError) as error:
@@ -114,8 +113,9 @@ def _plane_names(
         return bands
     if relative:
         return [*bands, *bands]
-    told = [None] * (len(sets) + 1 if sets else 0)
-    return [*bands, *(bands[band] for chosen in sets for band in chosen), *told]
+    if not sets:
+        return list(bands)
+    return [None if band is None else bands[band] for band in plane_bands(len(bands), sets)]
 
 
 def hyperparameters_of(name: str, encoder: str | None = None) -> tuple[str, ...]:

@@ -85,8 +85,11 @@ class Lesson(LightningDataModule):
         self.stored_type, self.beginning = stored_type, beginning
         self.stride = network.stride
         self.counts = countable(split.train, surveys)
-        self._covering = covering_chips(split.train, surveys, recipe.chip_px)
         """(N, K), pixels of each class in each ground that is learnt from, and in its part."""
+        self.length = recipe.chips_per_epoch or max(
+            recipe.batch, covering_chips(split.train, surveys, recipe.chip_px)
+        )
+        """Chips in an epoch."""
         self.tiling = _tiling(recipe, network)
         variation = _variation(recipe)
         mean, stddev = (np.tile(each, recipe.dates) for each in statistics)
@@ -112,13 +115,6 @@ class Lesson(LightningDataModule):
         """The scenes that were learnt from, or that the best epoch was chosen by."""
         areas = (*self.split.train, *self.split.validation)
         return sorted({self.grounds[area.ground].name for area in areas})
-
-    @property
-    def length(self) -> int:
-        """Chips in an epoch."""
-        if self.recipe.chips_per_epoch is not None:
-            return self.recipe.chips_per_epoch
-        return max(self.recipe.batch, self._covering)
 
     @property
     def assumed(self) -> list[str]:

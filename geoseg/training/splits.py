@@ -9,6 +9,7 @@ from itertools import chain, groupby, pairwise
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from geoseg.errors import InputError
 from geoseg.grid import Grid, Window
@@ -136,16 +137,17 @@ def _places(blocks: Sequence[Area], grids: Sequence[Grid]) -> list[Areas]:
     found: list[list[Area]] = []
     earlier: dict[int, _Placed] = {}
     for ground, own in groupby(blocks, key=lambda block: block.ground):
-        placed = _Placed([], [])
+        edges, places = [], []
         for block in own:
             place = _same_ground(block, grids, earlier)
             if place is None:
                 place = len(found)
                 found.append([])
             found[place].append(block)
-            placed.windows.append(block.window)
-            placed.places.append(place)
-        earlier[ground] = placed
+            places.append(place)
+            w = block.window
+            edges.append((w.row, w.col, w.row_stop, w.col_stop))
+        earlier[ground] = _Placed(np.array(edges), places)
     return [tuple(place) for place in found]
 
 
@@ -153,7 +155,8 @@ def _places(blocks: Sequence[Area], grids: Sequence[Grid]) -> list[Areas]:
 class _Placed:
     """The blocks of one piece of ground."""
 
-    windows: list[Window]
+    edges: npt.NDArray[np.int64]
+    """(N, 4), first row and column of each, and those after its last."""
     places: list[int]
     """Which place each belongs to."""
 
@@ -164,11 +167,11 @@ def _same_ground(block: Area, grids: Sequence[Grid], earlier: Mapping[int, _Plac
         there = _window_on(grids[ground], grids[block.ground], block.window)
         if there is None:
             continue
-        own = np.array([(w.row, w.col, w.row_stop, w.col_stop) for w in placed.windows])
-        shared = np.minimum(own[:, 2:], (there.row_stop, there.col_stop)) - np.maximum(
-            own[:, :2], (there.row, there.col)
+        first, stop = placed.edges[:, :2], placed.edges[:, 2:]
+        shared = np.minimum(stop, (there.row_stop, there.col_stop)) - np.maximum(
+            first, (there.row, there.col)
         )
-        share = shared.clip(0).prod(axis=1) / (own[:, 2:] - own[:, :2]).prod(axis=1)
+        share = shared.clip(0).prod(axis=1) / (stop - first).prod(axis=1)
         if share.max() > 0.5:
             return placed.places[int(share.argmax())]
     return None
