@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -162,6 +164,23 @@ def test_segnet_stays_in_float32_unless_asked() -> None:
     assert segnet.model_copy(update={"bf16": True}).allows_bf16
     assert stored_card().allows_bf16
     assert not stored_card(bf16=False).allows_bf16
+
+
+def test_ctrl_c_is_told_where_models_have_come_and_gone(bundle: Path) -> None:
+    code = f"""
+import os, signal
+from geoseg.model.loading import load_model
+models = [load_model({str(bundle)!r}, runtime="openvino") for _ in range(2)]
+while models:
+    del models[0]
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    signal.pause()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
 def test_a_card_may_keep_its_network_in_float32(bundle: Path, tmp_path: Path) -> None:

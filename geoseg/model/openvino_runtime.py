@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ TIMES_ALIVE, TIMES_WEIGHTS = 2.5, 2.2
 IS_MISSING = "IsNaN"
 """The operation by which a graph sees whether a band is missing."""
 
+_CORE: list[Any] = []
+_CORE_LOCK = Lock()
+
 WAITING = 1
 """Chips handed over beyond those that are computed, so that a stream never waits for the next."""
 
@@ -48,7 +52,7 @@ class OpenVINORuntime(Runtime):
     def __init__(self, bundle: Bundle, precision: Precision = "auto") -> None:
         import openvino
 
-        self._core = openvino.Core()
+        self._core = _core()
         self._graph = _read_graph(self._core, bundle)
         has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
@@ -115,6 +119,20 @@ class OpenVINORuntime(Runtime):
             }
             self._compiled = wanted, self._core.compile_model(graph, "CPU", options)
         return self._compiled[1]
+
+
+def _core() -> Any:
+    """OpenVINO's core: one for the process, never let go.
+
+    Each core's CPU plugin gives the thread a stack for signals, and on leaving puts back the one
+    it found, which by then another may have freed; Ctrl-C is then a segmentation fault.
+    """
+    import openvino
+
+    with _CORE_LOCK:
+        if not _CORE:
+            _CORE.append(openvino.Core())
+        return _CORE[0]
 
 
 def _read_graph(core: Any, bundle: Bundle) -> Any:
