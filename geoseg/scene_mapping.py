@@ -42,7 +42,7 @@ class Tiling:
     join: Join | None = None
     """Keep chips' cores, or blend what overlaps; the card knows which is right."""
     chip_px: int | None = None
-    """Side of a chip."""
+    """Side of a chip, at most."""
     halo_px: int | None = None
     """The rim of a chip that is read but not kept; when blending, half of what overlaps."""
 
@@ -59,7 +59,8 @@ class Tiling:
         halo_px = card.halo_px if join == "crop" else quarter
         if self.halo_px is not None:
             halo_px = self.halo_px
-        return ChipPlan(shape, chip_px, halo_px, card.stride), join
+        # what is blended comes from networks that see the whole chip, which keeps its size
+        return ChipPlan(shape, chip_px, halo_px, card.stride, fitted=join == "crop"), join
 
     def settled(
         self, shape: tuple[int, int], model: Model, memory_bytes: int | None = None

@@ -18,7 +18,7 @@ def plans(draw: st.DrawFn) -> ChipPlan:
     halo = stride * draw(st.integers(0, 4))
     chip = 2 * halo + stride * draw(st.integers(1, 8))
     shape = draw(st.integers(1, 150)), draw(st.integers(1, 150))
-    return ChipPlan(shape, chip, halo, stride)
+    return ChipPlan(shape, chip, halo, stride, fitted=draw(st.booleans()))
 
 
 @given(plans())
@@ -52,6 +52,22 @@ def test_a_kept_pixel_is_a_halo_away_from_every_edge_that_is_not_the_scenes(
         assert window.col == 0 or core.col - window.col >= plan.halo_px
         assert window.row_stop == padded[0] or window.row_stop - core.row_stop >= plan.halo_px
         assert window.col_stop == padded[1] or window.col_stop - core.col_stop >= plan.halo_px
+
+
+@given(st.integers(1, 3000), st.integers(0, 3), st.integers(1, 16), st.sampled_from([1, 2, 32]))
+def test_fitted_chips_are_the_smallest_of_their_number(
+    size: int, halo: int, core: int, stride: int
+) -> None:
+    halo_px, chip_px = 32 * halo, 32 * (2 * halo + core)
+
+    def count(side: int) -> int:
+        return ChipPlan((size, 1), side, halo_px, stride, fitted=False).row_count
+
+    plan = ChipPlan((size, 1), chip_px, halo_px, stride)
+    assert plan.row_count == count(chip_px)
+    if plan.row_count > 1:
+        sides = range(2 * halo_px + 32, chip_px + 1, 32)
+        assert plan.chip_shape[0] == next(each for each in sides if count(each) == count(chip_px))
 
 
 @pytest.mark.parametrize(("chip", "halo"), [(60, 8), (64, 12), (64, 32), (64, -8), (0, 0)])

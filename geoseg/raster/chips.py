@@ -2,14 +2,16 @@
 
 Along each axis, chips start on multiples of the network's stride and lie inside the scene padded
 at its far edges to a multiple of the stride, which is how the whole image would be padded. The
-last chip is moved back to end with the scene. A chip keeps what is at least `halo` away from its
-edges, except where its edge is the scene's own: there whole-image inference sees no more either.
-So a fully convolutional network that reaches no further than the halo gives the same scores as
-on the whole image.
+last chip is moved back to end with the scene. Since it would then see again what the one before
+it has seen, fitted chips are smaller: no larger than the scene needs with as many of them. A chip
+keeps what is at least `halo` away from its edges, except where its edge is the scene's own: there
+whole-image inference sees no more either. So a fully convolutional network that reaches no
+further than the halo gives the same scores as on the whole image.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +19,10 @@ from geoseg.errors import InputError
 from geoseg.grid import Window
 
 __all__ = ["ChipPlan", "PlannedChip"]
+
+FITTED_PX = 32
+"""Sides of fitted chips are multiples of this: processors compute so many pixels at once, and few
+shapes have to be compiled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +55,14 @@ class ChipPlan:
     shape: tuple[int, int]
     """(height, width) of the scene."""
     chip_px: int
-    """Side of a chip; less where the padded scene is smaller."""
+    """Side of a chip, at most."""
     halo_px: int
     """The rim of a chip that is read but not kept."""
     stride: int
     """What the network's input must be a multiple of."""
+    fitted: bool = True
+    """Whether chips are smaller where as many of them still cover the scene; otherwise they are
+    smaller only where the padded scene is."""
 
     def __post_init__(self) -> None:
         for name, px in (("chip", self.chip_px), ("halo", self.halo_px)):
@@ -65,7 +74,7 @@ class ChipPlan:
     @property
     def chip_shape(self) -> tuple[int, int]:
         """(height, width) of every chip."""
-        height, width = (min(self.chip_px, _ceil_to(size, self.stride)) for size in self.shape)
+        height, width = map(self._side, self.shape)
         return height, width
 
     def rows(self) -> Iterator[list[PlannedChip]]:
@@ -94,10 +103,19 @@ class ChipPlan:
         rows, cols = (len(self._spans(size)) for size in self.shape)
         return rows * cols
 
-    def _spans(self, size: int) -> list[_Span]:
+    def _side(self, size: int) -> int:
+        """Of the chips along an axis of the scene."""
         padded = _ceil_to(size, self.stride)
-        chip = min(self.chip_px, padded)
-        last = padded - chip
+        if not self.fitted or self.chip_px >= padded:
+            return min(self.chip_px, padded)
+        rims = 2 * self.halo_px
+        count = _ceil_to(padded - rims, self.chip_px - rims) // (self.chip_px - rims)
+        needed = rims + _ceil_to(padded - rims, count) // count
+        return min(self.chip_px, _ceil_to(needed, math.lcm(self.stride, FITTED_PX)))
+
+    def _spans(self, size: int) -> list[_Span]:
+        chip = self._side(size)
+        last = _ceil_to(size, self.stride) - chip
         step = chip - 2 * self.halo_px if last else 1
         starts = [*range(0, last, step), last]
         ends = [start + chip - self.halo_px for start in starts[:-1]] + [size]
