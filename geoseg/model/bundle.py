@@ -18,6 +18,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -78,13 +79,18 @@ def load_bundle(model: str | Path) -> Bundle:
     unknown = set(card.sha256) - set(PARTS)
     if unknown or WEIGHTS not in card.sha256:
         raise ModelError(f"{path}: {CARD}: geoseg:sha256 must name {', '.join(PARTS)}")
-    parts = {name: read(name, MAX_PART_BYTES) for name in card.sha256}
-    for name, content in parts.items():
+
+    def read_part(name: str) -> bytes:
+        content = read(name, MAX_PART_BYTES)
         if hashlib.sha256(content).hexdigest() != card.sha256[name]:
             raise ModelError(
                 f"{path}: {name} is not the file that the card describes (its sha256 differs); "
                 "fetch or export the bundle again"
             )
+        return content
+
+    with ThreadPoolExecutor() as pool:
+        parts = dict(zip(card.sha256, pool.map(read_part, card.sha256), strict=True))
     _check_weights(path, card, parts[WEIGHTS])
     return Bundle(card, hashlib.sha256(text).hexdigest(), path, parts)
 

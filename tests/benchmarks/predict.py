@@ -3,7 +3,7 @@
 DIR is the folder of test imagery (GEOSEG_TEST_DATA); from it a U-Net with a ResNet-34 encoder is
 trained and a scene is made, once, in the folder CACHE (`prediction_inputs.py`). Each way to map
 the scene is a process of its own, from start to GeoTIFF, measured from outside; chips are of 512 px
-with a halo of 64 px in all of them. What counts are the ratios within one run.
+with a halo of 64 px where nothing else is said. What counts are the ratios within one run.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from prediction_inputs import CHIP_PX, HALO_PX, make_scene, trained_model
+from prediction_inputs import BORDER, CHIP_PX, HALO_PX, make_scene, trained_model
 
 import geoseg
 from geoseg.model.loading import load_model
-from geoseg.raster.chips import ChipPlan
+from geoseg.raster.chips import ChipPlan, PlannedChip
 from geoseg.raster.geotiff import MapWriter
 from geoseg.raster.opening import open_scene
 
 HERE = Path(__file__).parent
+LARGE_PX = 768
 HEAD = f"{'':<42}{'seconds':>9}{'CPU s':>8}{'Mpx/s':>8}{'peak MB':>9}{'agree %':>9}"
 
 
@@ -48,8 +49,9 @@ def geoseg_command(scene: Path, model: Path, folder: Path, *options: str) -> lis
     ]  # fmt: skip
 
 
-def own_command(part: str, scene: Path, model: Path) -> list[str]:
-    return [sys.executable, __file__, str(scene), "--part", part, "--model", str(model)]
+def own_command(part: str, scene: Path, model: Path, chip_px: int = CHIP_PX) -> list[str]:
+    command = [sys.executable, __file__, str(scene), "--part", part, "--model", str(model)]
+    return [*command, "--chip", str(chip_px)]
 
 
 def measured(command: list[str]) -> Cost:
@@ -84,20 +86,21 @@ def line(name: str, cost: Cost, megapixels: float, agree: float | None = None) -
     )
 
 
-def run_part(part: str, scene_path: Path, model_path: Path) -> None:
+def run_part(part: str, scene_path: Path, model_path: Path, chip_px: int) -> None:
     """What a process of its own does: the network alone, only reading, or only writing."""
     model = load_model(model_path, precision="float32" if part == "network32" else "auto")
     with open_scene(scene_path, model.card.bands) as scene:
-        plan = ChipPlan(scene.grid.shape, CHIP_PX, HALO_PX, model.card.stride)
+        plan = ChipPlan(scene.grid.shape, chip_px, HALO_PX, model.card.stride)
         if part == "read":
             for planned in plan:
                 model.filled(scene.read(planned.window))
         elif part == "write":
             _write(scene_path.with_suffix(".written.tif"), scene.grid)
         else:
-            middle = scene.grid.width // 2
-            chips = [model.filled(scene.read(p.window)) for p in plan if p.core.col > middle][:16]
-            valid = sum(scene.read(p.window).valid.any() for p in plan)
+            bare = BORDER * scene.grid.width  # how far the empty border leans in at the top
+            filled = [p for p in plan if p.window.col_stop > bare * _left(p, scene.grid)]
+            some = [p for p in filled if p.core.col > bare][:16]
+            chips, valid = [model.filled(scene.read(p.window)) for p in some], len(filled)
             list(model.runtime.scores(chips[:2]))
             began, spent = time.monotonic(), time.process_time()
             for _ in model.runtime.scores(chips[n % len(chips)] for n in range(valid)):
@@ -106,6 +109,11 @@ def run_part(part: str, scene_path: Path, model_path: Path) -> None:
             print(
                 f"    of these the network alone, {valid} chips: {seconds:.1f} s, {spent:.1f} CPU s"
             )
+
+
+def _left(planned: PlannedChip, grid: geoseg.Grid) -> float:
+    """How much of the border's width is left at the chip's last row."""
+    return max(0.0, 1 - (planned.window.row_stop - 1) / grid.height)
 
 
 def _write(path: Path, grid: geoseg.Grid) -> None:
@@ -133,8 +141,8 @@ def ways(scene: Path, model: Path, cache: Path) -> dict[str, Callable[[], tuple[
         command = [sys.executable, script, str(scene), str(model), str(out), "--stride"]
         return lambda: (measured([*command, str(stride)]), out)
 
-    def part(name: str) -> Callable[[], tuple[Cost, Path]]:
-        return lambda: (measured(own_command(name, scene, model)), Path())
+    def part(name: str, *chip_px: int) -> Callable[[], tuple[Cost, Path]]:
+        return lambda: (measured(own_command(name, scene, model, *chip_px)), Path())
 
     stride, wide = CHIP_PX - 2 * HALO_PX, CHIP_PX - HALO_PX
     torch, openvino = ("--runtime=torch", "--device=cpu"), ("--runtime=openvino",)
@@ -143,11 +151,14 @@ def ways(scene: Path, model: Path, cache: Path) -> dict[str, Callable[[], tuple[
         "geoseg, torch float32 (the reference)": ours("reference", *torch, fp32),
         "geoseg, openvino float32": ours("float32", *openvino, fp32),
         "geoseg, openvino bf16": ours("bf16", *openvino, bf16),
-        "geoseg, openvino bf16, chips of 1024 px": ours("large", *openvino, bf16, "--chip=1024"),
+        f"geoseg, openvino bf16, chips of {LARGE_PX} px": ours(
+            "large", *openvino, bf16, f"--chip={LARGE_PX}"
+        ),
         "geoseg, torch bf16": ours("torch16", *torch, bf16),
         f"torchgeo loop, same chips (stride {stride})": peer(stride),
         f"torchgeo loop, half the overlap ({wide})": peer(wide),
         "bare network, openvino bf16": part("network"),
+        f"bare network, openvino bf16, of {LARGE_PX} px": part("network", LARGE_PX),
         "bare network, openvino float32": part("network32"),
         "read only": part("read"),
         "write only": part("write"),
@@ -162,9 +173,10 @@ def main() -> None:
     parser.add_argument("--size", default="4096x4096", help="HEIGHTxWIDTH of the scene")
     parser.add_argument("--only", help="measure only ways whose name holds this")
     parser.add_argument("--part", help=argparse.SUPPRESS)
+    parser.add_argument("--chip", type=int, default=CHIP_PX, help=argparse.SUPPRESS)
     told = parser.parse_args()
     if told.part:
-        run_part(told.part, told.cache, told.model)
+        run_part(told.part, told.cache, told.model, told.chip)
         return
     if told.data is None:
         raise SystemExit("say with --data or GEOSEG_TEST_DATA where the test imagery lies")
