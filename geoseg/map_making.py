@@ -99,6 +99,13 @@ class MapMaker:
     output: Path
     overwrite: bool
     skip_existing: bool
+    model_is_lent: bool
+    """Whether somebody goes on with the model when the maps are made."""
+
+    def rest(self) -> None:
+        """After the last scene: its files are finished without what the network takes in memory."""
+        if not self.model_is_lent:
+            self.model.runtime.rest()
 
     def map_files(self, path: SceneFiles, progress: Progress | None) -> Callable[[], Prediction]:
         """Map a scene and return what is left to do: its files are finished and put in place."""
@@ -230,6 +237,7 @@ def map_maker(options: MapOptions) -> Iterator[MapMaker]:
             Path(options.get("output", ".")),
             options.get("overwrite", False),
             options.get("skip_existing", False),
+            isinstance(given, Model),
         )
     finally:
         if cluster is not None:

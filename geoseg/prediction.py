@@ -153,7 +153,9 @@ def predict(
     )
     with map_maker(options) as maker:
         if isinstance(scene, str | Path | list | tuple):
-            return maker.map_files(scene, progress)()
+            finish = maker.map_files(scene, progress)
+            maker.rest()
+            return finish()
         return maker.map_array(scene)
 
 
@@ -190,6 +192,7 @@ def predict_scenes(
                 if earlier is not None:
                     yield earlier[0], _outcome(earlier[1])
                 earlier = begun
+            maker.rest()
             if earlier is not None:
                 yield earlier[0], _outcome(earlier[1])
 

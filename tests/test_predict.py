@@ -31,6 +31,8 @@ import geoseg
 from geoseg.errors import BandError, InputError, SceneError
 from geoseg.grid import Window
 from geoseg.model.loading import Model
+from geoseg.model.openvino_runtime import OpenVINORuntime
+from geoseg.raster.geotiff import MapWriter
 from geoseg.raster.opening import open_scene
 from geoseg.raster.scene import SourceScene
 from geoseg.raster.source import RasterSource
@@ -52,6 +54,24 @@ def test_the_sample_scene_gives_every_file(sample_map: geoseg.Prediction) -> Non
     ]  # fmt: skip
     folder = sample_map.files["classes"].parent
     assert {path.name for path in folder.iterdir()} == {p.name for p in sample_map.files.values()}
+
+
+def test_a_network_rests_while_the_last_files_are_finished_but_not_one_that_is_lent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    close = MapWriter.close
+    monkeypatch.setattr(OpenVINORuntime, "rest", lambda runtime: done.append("rested"))
+    monkeypatch.setattr(MapWriter, "close", lambda w: (done.append("finished"), close(w)))
+    quick = {"polygons": False, "preview": False, "overwrite": True, "output": tmp_path}
+    geoseg.predict(SAMPLE, **quick)
+    assert done == ["rested", "finished"]
+    geoseg.predict(SAMPLE, model=geoseg.load_model(), **quick)
+    assert done == ["rested", "finished", "finished"]
+    done.clear()
+    other = shutil.copy(SAMPLE, tmp_path / "other.tif")
+    assert len(list(geoseg.predict_scenes([SAMPLE, other], **quick))) == 2
+    assert sorted(done) == ["finished", "finished", "rested"]
 
 
 @pytest.mark.parametrize("which", ["classes", "confidence", "scores"])

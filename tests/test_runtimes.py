@@ -82,6 +82,14 @@ def test_a_runtimes_decisions_are_those_of_its_scores(
         np.testing.assert_array_equal(decision.confidence, np.rint(told.max(axis=0) * 100))
 
 
+@pytest.mark.parametrize("runtime", ["openvino", "torch"])
+def test_a_runtime_that_has_rested_goes_on(bundle: Path, runtime: str) -> None:
+    model = load_model(bundle, runtime=runtime, device="cpu")  # type: ignore[arg-type]
+    before = np.stack(list(model.runtime.scores(chips(3))))
+    model.runtime.rest()
+    np.testing.assert_array_equal(np.stack(list(model.runtime.scores(chips(3)))), before)
+
+
 def test_bf16_is_close_to_float32_and_other(bundle: Path) -> None:
     reference, *others = (
         np.stack(list(load_model(bundle, runtime=r, precision=p).runtime.scores(chips(2))))

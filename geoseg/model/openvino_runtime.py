@@ -75,6 +75,10 @@ class OpenVINORuntime(Runtime):
         for request in self._computed(chips):
             yield decide(request.get_output_tensor(0).data[0])
 
+    def rest(self) -> None:
+        """See Runtime."""
+        self._compiled = None
+
     def memory_bytes(self, shape: tuple[int, ...]) -> int | None:
         """See Runtime."""
         graph = self._graph.clone()

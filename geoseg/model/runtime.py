@@ -37,6 +37,9 @@ class Runtime(Protocol):
         for scores in self.scores(chips):
             yield decide(scores)
 
+    def rest(self) -> None:
+        """Let go of what was made for the chips of the last stream; the next makes it anew."""
+
     def memory_bytes(self, shape: tuple[int, ...]) -> int | None:
         """About how much memory the network takes for chips (C, H, W); None: not known."""
         return None

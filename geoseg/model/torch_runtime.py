@@ -91,6 +91,10 @@ class TorchRuntime(Runtime):
         for winner, confidence in self._answers(chips, _decide):
             yield Decision(winner, confidence)
 
+    def rest(self) -> None:
+        """See Runtime."""
+        self._kept = None
+
     def _answers(
         self, chips: Iterable[Array], last: Callable[[Tensor], Answer]
     ) -> Iterator[tuple[np.ndarray[Any, Any], ...]]:
