@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from geoseg.model.card import Card, make_card
     from geoseg.model.loading import Model, load_model
     from geoseg.prediction import predict, predict_scenes
+    from geoseg.quantization import Quantization, quantize
     from geoseg.raster.opening import open_scene
     from geoseg.raster.scene import Chip, Scene
     from geoseg.recipe import Recipe, read_recipe
@@ -80,6 +81,7 @@ _HOMES = {
     "geoseg.model.loading": ("Model", "load_model"),
     "geoseg.map_making": ("Prediction",),
     "geoseg.prediction": ("predict", "predict_scenes"),
+    "geoseg.quantization": ("Quantization", "quantize"),
     "geoseg.raster.opening": ("open_scene",),
     "geoseg.raster.scene": ("Chip", "Scene"),
     "geoseg.recipe": ("Recipe", "read_recipe"),
@@ -111,6 +113,7 @@ __all__ = [
     "ModelError",
     "OutputError",
     "Prediction",
+    "Quantization",
     "Recipe",
     "ReferenceSample",
     "Scene",
@@ -134,6 +137,7 @@ __all__ = [
     "open_scene",
     "predict",
     "predict_scenes",
+    "quantize",
     "read_recipe",
     "run_job",
     "sample",

@@ -342,6 +342,51 @@ def train(
 
 
 @cli.command()
+@click.argument("model", metavar="MODEL")
+@click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
+@click.option("-o", "--output", required=True, metavar="DIR", help="Folder of the new bundle.")
+@bands_option
+@sensor_option
+@scale_option
+@offset_option
+@nodata_option
+@level_option
+@gsd_option
+@keep_clouds_option
+@click.option(
+    "--chips", type=int, default=48, show_default=True, help="How many to draw from the scenes."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@max_pixels_option
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@quiet_option
+def quantize(
+    model: str,
+    scenes: tuple[str, ...],
+    max_pixels: int | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Add a graph in int8 to a model, for --precision int8.
+
+    Ranges come from chips of the scenes, which need no labels. A quarter of the chips is kept apart
+    and tells how many pixels keep the class that they have in float32.
+    """
+    from geoseg.quantization import FIGURE
+    from geoseg.quantization import quantize as quantize_model
+
+    if max_pixels is not None:
+        options["max_pixels"] = max_pixels
+    made = quantize_model(model, scenes, **options)
+    if as_json:
+        figures = made.bundle.card.figures[FIGURE]
+        click.echo(json.dumps({**figures, "path": str(made.bundle.path)}))
+    elif not quiet:
+        printing.print_quantization(made)
+
+
+@cli.command()
 @click.argument("target", metavar="MODEL|SCENE")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(target: str, as_json: bool) -> None:

@@ -43,10 +43,11 @@ device_option = click.option(
 )
 precision_option = click.option(
     "--precision",
-    type=click.Choice(["auto", "float32", "bf16"]),
+    type=click.Choice(["auto", "float32", "bf16", "int8"]),
     default="auto",
     show_default=True,
-    help="How precisely. auto: bf16 where the machine is built for it.",
+    help="How precisely. auto: bf16 where the machine is built for it; int8: of a model that "
+    "geoseg quantize has made.",
 )
 gsd_option = click.option(
     "--gsd",

@@ -90,7 +90,7 @@ def evaluate(
         overwrite: replace results that exist.
         runtime: "auto", "openvino" or "torch"; this and the next two as for `load_model`.
         device: "auto", "cpu", "cuda" or "cuda:1".
-        precision: "auto", "float32" or "bf16".
+        precision: "auto", "float32", "bf16" or "int8".
         progress: called with the share that is done, 0 to 1.
 
     Raises:

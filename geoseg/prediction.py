@@ -106,7 +106,7 @@ def predict(
         halo_px: rim of a chip that is read but not kept, by default the card's.
         runtime: "auto", "openvino" or "torch"; this and the next two as for `load_model`.
         device: "auto", "cpu", "cuda" or "cuda:1".
-        precision: "auto", "float32" or "bf16".
+        precision: "auto", "float32", "bf16" or "int8".
         memory: what the process may take, in bytes or as "2GB"; chips are made smaller to fit,
             where the map stays the same.
         dask: the address of a dask.distributed scheduler whose workers compute the map of a

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from geoseg.map_making import Prediction
     from geoseg.model.bundle import Bundle
     from geoseg.model.card import Card
+    from geoseg.quantization import Quantization
     from geoseg.raster.layered import Product
     from geoseg.raster.source import Header
     from geoseg.training.callbacks import Progress
@@ -38,6 +39,7 @@ __all__ = [
     "print_judgement",
     "print_model",
     "print_prediction",
+    "print_quantization",
     "print_training",
     "product_facts",
     "scene_facts",
@@ -263,6 +265,26 @@ def print_model(bundle: Bundle) -> None:
         **{f"limit {i}": limit for i, limit in enumerate(card.limits, 1)},
     }
     click.echo(table(facts))
+
+
+def print_quantization(made: Quantization) -> None:
+    """What a model keeps of its answers in int8."""
+    from geoseg.quantization import ENOUGH
+
+    click.echo(f"{made.bundle.path}: {made.bundle.label}")
+    click.echo(
+        f"  {made.agreement:.2%} of the pixels of {made.judged} chips kept apart have the class "
+        "that they have in float32"
+    )
+    for name, iou in made.iou.items():
+        click.echo(f"    IoU of both {iou:.3f}  {name}")
+    if made.agreement < ENOUGH:
+        click.echo(
+            f"warning: less than {ENOUGH:.0%}: look whether the maps are still what you need; "
+            "more --chips, or scenes more varied, may help",
+            err=True,
+        )
+    click.echo(f"  geoseg predict SCENE -m {made.bundle.path} --precision int8")
 
 
 def _gist(value: Any) -> Any:

@@ -11,10 +11,13 @@ from importlib import import_module
 from importlib.metadata import version
 from types import ModuleType
 
-__all__ = ["import_openvino", "import_pyogrio"]
+__all__ = ["import_nncf", "import_openvino", "import_pyogrio"]
 
 PUT_OFF = ("pandas", "geopandas")
 """pyogrio imports them to see their versions, and again where it makes or takes a data frame."""
+
+TELEMETRY = "openvino_telemetry"
+"""NNCF would report with it, to a service on the internet, what it is used for."""
 
 CONVERTER = "openvino.tools.ovc"
 """openvino imports it where it is installed, with a command line and telemetry of its own."""
@@ -32,6 +35,23 @@ def import_openvino() -> None:
         import_module("openvino")
     finally:
         del sys.modules[CONVERTER]
+
+
+def import_nncf() -> ModuleType:
+    """Import NNCF so that it reports to nobody.
+
+    Raises:
+        ImportError: if it is not installed.
+    """
+    before = sys.modules.get(TELEMETRY)
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # as if it were not installed
+    try:
+        return import_module("nncf")
+    finally:
+        if before is None:
+            del sys.modules[TELEMETRY]
+        else:
+            sys.modules[TELEMETRY] = before
 
 
 def import_pyogrio() -> None:

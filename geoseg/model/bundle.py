@@ -3,6 +3,7 @@
     card.json              what it is (`geoseg.model.card`), with the sha256 of the others
     weights.safetensors    the network's parameters and running statistics
     graph.xml, graph.bin   the same network for CPU runtimes (OpenVINO), scaling and softmax inside
+    graph_int8.xml, .bin   if it was quantized: nearly the same, in whole numbers of eight bits
 
 Nothing in it is code and nothing is unpickled. The card names the hash of every other file, so
 the hash of the card is the hash of the model.
@@ -29,11 +30,19 @@ from geoseg.model.card import Card
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["DEFAULT_MODEL", "Bundle", "list_models", "load_bundle", "save_bundle"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "Bundle",
+    "list_models",
+    "load_bundle",
+    "save_bundle",
+    "write_bundle",
+]
 
 DEFAULT_MODEL = "landcover"
 CARD, WEIGHTS, GRAPH, GRAPH_WEIGHTS = "card.json", "weights.safetensors", "graph.xml", "graph.bin"
-PARTS = (WEIGHTS, GRAPH, GRAPH_WEIGHTS)
+INT8, INT8_WEIGHTS = "graph_int8.xml", "graph_int8.bin"
+PARTS = (WEIGHTS, GRAPH, GRAPH_WEIGHTS, INT8, INT8_WEIGHTS)
 
 MAX_CARD_BYTES = 1 << 20
 MAX_PART_BYTES = 4 << 30
@@ -120,11 +129,22 @@ def save_bundle(folder: str | Path, card: Card, network: nn.Module) -> Bundle:
     )
     card = card.model_copy(update={"sha256": hashes, "total_parameters": parameters})
     contents[GRAPH], contents[GRAPH_WEIGHTS] = export_graph(network, card)
-    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    return write_bundle(folder, card, contents)
+
+
+def write_bundle(folder: Path, card: Card, parts: Mapping[str, bytes]) -> Bundle:
+    """Write a card with the files that it describes, and load them back.
+
+    Raises:
+        OutputError: if the folder cannot be written or holds a bundle.
+    """
+    if (folder / CARD).exists():
+        raise OutputError(f"{folder} holds a bundle already; choose another folder")
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
     card = card.model_copy(update={"sha256": hashes})
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
+        for name, content in parts.items():
             (folder / name).write_bytes(content)
         partial = folder / f".{CARD}"
         partial.write_text(card.to_json(), encoding="utf-8")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import warnings
-from pathlib import Path
 
 import openvino
 import torch
@@ -15,6 +13,7 @@ from torch.nn import functional as F
 
 from geoseg.model.card import GRAPH_NOTE, Card
 from geoseg.model.network import ScoringNetwork, scoring_network
+from geoseg.model.openvino_runtime import graph_bytes
 from geoseg.nets.network import COUNTER, Network, plane_bands, which_planes
 
 __all__ = ["export_graph", "weight_bytes", "weights_of"]
@@ -133,7 +132,4 @@ def export_graph(network: nn.Module, card: Card) -> tuple[bytes, bytes]:
             scoring, example_input=example, input=[(-1, card.planes, -1, -1)]
         )
     graph.set_rt_info(card.function_sha256, list(GRAPH_NOTE))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "graph.xml"
-        openvino.save_model(graph, path, compress_to_fp16=False)
-        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
+    return graph_bytes(graph)

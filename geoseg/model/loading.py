@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -66,8 +67,9 @@ def load_model(
         runtime: "openvino" runs the exported graph on the CPU; "torch" rebuilds the network;
             "auto" takes torch for a GPU, else the graph when the bundle has one.
         device: "cpu", "cuda" or "cuda:1"; "auto" takes a GPU when there is one, but for openvino.
-        precision: "float32" or "bf16"; "auto" takes bf16 where the machine is built for it and
-            the card allows it, but for torch on a CPU, which is the reference.
+        precision: "float32", "bf16" or "int8", which takes the bundle's quantized graph; "auto"
+            takes bf16 where the machine is built for it and the card allows it, but for torch on
+            a CPU, which is the reference.
 
     Raises:
         ModelError: if the bundle is missing, damaged, or has no graph for "openvino".
@@ -76,8 +78,9 @@ def load_model(
     bundle = load_bundle(model)
     if runtime not in ("auto", "openvino", "torch"):
         raise InputError(f"no runtime is called {runtime!r}; there are auto, openvino and torch")
-    if precision not in ("auto", "float32", "bf16"):
-        raise InputError(f"no precision is called {precision!r}; there are auto, float32 and bf16")
+    if precision not in get_args(Precision):
+        known = ", ".join(get_args(Precision))
+        raise InputError(f"no precision is called {precision!r}; there are {known}")
     chosen = _runtime(bundle, runtime, device, precision)
     return Model(bundle.card, chosen, bundle.sha256)
 
@@ -86,7 +89,8 @@ def _runtime(bundle: Bundle, runtime: RuntimeName, device: str, precision: Preci
     has_graph = GRAPH in bundle.parts and GRAPH_WEIGHTS in bundle.parts
     if runtime == "openvino" and not has_graph:
         raise ModelError(f"{bundle.path} holds no graph; choose --runtime torch")
-    on_gpu = device.startswith("cuda") or (device == "auto" and runtime != "openvino" and _gpu())
+    may_be_gpu = device == "auto" and runtime != "openvino" and precision != "int8"
+    on_gpu = device.startswith("cuda") or (may_be_gpu and _gpu())
     if runtime == "openvino" or (runtime == "auto" and has_graph and not on_gpu):
         if device not in ("auto", "cpu"):
             raise InputError(f"openvino runs on the cpu, not on {device}; choose --runtime torch")

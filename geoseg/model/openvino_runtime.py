@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -11,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from geoseg.errors import InputError, ModelError
-from geoseg.model.bundle import GRAPH, GRAPH_WEIGHTS, Bundle
+from geoseg.model.bundle import GRAPH, GRAPH_WEIGHTS, INT8, INT8_WEIGHTS, Bundle
 from geoseg.model.card import GRAPH_NOTE
 from geoseg.model.runtime import Array, Precision, Runtime, available_cores
 from geoseg.raster.decision import Decision, decide
 
-__all__ = ["OpenVINORuntime"]
+__all__ = ["OpenVINORuntime", "graph_bytes", "read_graph"]
 
 MOST_STREAMS = 8
 """Chips that are computed at a time; with more cores, each chip has several."""
@@ -42,10 +44,11 @@ class OpenVINORuntime(Runtime):
 
     Args:
         bundle: holds the graph.
-        precision: "auto" is bf16 where the processor computes it itself and the card allows it.
+        precision: "auto" is bf16 where the processor computes it itself and the card allows it;
+            "int8" takes the bundle's quantized graph, and so for what is left of it.
 
     Raises:
-        ModelError: if the graph cannot be read or does not fit the card.
+        ModelError: if there is no such graph, or it cannot be read or does not fit the card.
         InputError: if bf16 is asked of a processor that has none.
     """
 
@@ -53,16 +56,20 @@ class OpenVINORuntime(Runtime):
         import openvino
 
         self._core = _core()
-        self._graph = _read_graph(self._core, bundle)
+        in_int8 = precision == "int8"
+        parts = (INT8, INT8_WEIGHTS) if in_int8 else (GRAPH, GRAPH_WEIGHTS)
+        self._graph = read_graph(bundle, *parts)
         has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
             raise InputError("this processor has no bf16; choose --precision float32")
-        wanted = bundle.card.allows_bf16 if precision == "auto" else precision == "bf16"
+        left_open = precision in ("auto", "int8")  # of int8, for what is not quantized
+        wanted = bundle.card.allows_bf16 if left_open else precision == "bf16"
         self._bf16 = wanted and has_bf16
         self._streams = min(available_cores(), MOST_STREAMS)
         self._compiled: tuple[Any, Any] | None = None
         version = openvino.get_version().split("-")[0]
-        self.label = f"openvino {version}, cpu, {'bf16' if self._bf16 else 'float32'}"
+        name = "int8" if in_int8 else "bf16" if self._bf16 else "float32"
+        self.label = f"openvino {version}, cpu, {name}"
 
     def scores(self, chips: Iterable[Array]) -> Iterator[Array]:
         """See Runtime."""
@@ -139,14 +146,32 @@ def _core() -> Any:
         return _CORE[0]
 
 
-def _read_graph(core: Any, bundle: Bundle) -> Any:
+def graph_bytes(graph: Any) -> tuple[bytes, bytes]:
+    """What a bundle holds of a graph: operations, and weights."""
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / GRAPH
+        openvino.save_model(graph, path, compress_to_fp16=False)
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
+
+
+def read_graph(bundle: Bundle, name: str, weights: str) -> Any:
+    """A graph of a bundle, by the names of its two parts.
+
+    Raises:
+        ModelError: if it is missing, cannot be read or does not fit the card.
+    """
+    if name not in bundle.parts or weights not in bundle.parts:
+        advice = "make one with geoseg quantize" if name == INT8 else "choose --runtime torch"
+        raise ModelError(f"{bundle.path} holds no {name}; {advice}")
     try:
-        graph = core.read_model(bundle.parts[GRAPH], bundle.parts[GRAPH_WEIGHTS])
+        graph = _core().read_model(bundle.parts[name], bundle.parts[weights])
         planes_in = graph.input(0).partial_shape[1].get_length()
         planes_out = graph.output(0).partial_shape[1].get_length()
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise ModelError(f"{bundle.path}: {GRAPH} cannot be read: {reason}") from error
+        raise ModelError(f"{bundle.path}: {name} cannot be read: {reason}") from error
     expected = bundle.card.planes, len(bundle.card.legend)
     if (planes_in, planes_out) != expected:
         raise ModelError(
@@ -155,7 +180,7 @@ def _read_graph(core: Any, bundle: Bundle) -> Any:
         )
     if _note(graph) != bundle.card.function_sha256:
         raise ModelError(
-            f"{bundle.path}: the graph was not made from this card and these weights; "
+            f"{bundle.path}: {name} was not made from this card and these weights; "
             "export the bundle again, or choose --runtime torch"
         )
     return graph

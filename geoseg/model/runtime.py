@@ -14,7 +14,7 @@ from geoseg.raster.decision import Decision, decide
 __all__ = ["Array", "Precision", "Runtime", "RuntimeName", "available_cores"]
 
 RuntimeName: TypeAlias = Literal["auto", "openvino", "torch"]
-Precision: TypeAlias = Literal["auto", "float32", "bf16"]
+Precision: TypeAlias = Literal["auto", "float32", "bf16", "int8"]
 Array: TypeAlias = npt.NDArray[np.float32]
 
 

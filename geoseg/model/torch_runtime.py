@@ -62,6 +62,8 @@ class TorchRuntime(Runtime):
         *,
         batch: int | None = None,
     ) -> None:
+        if precision == "int8":
+            raise InputError("torch computes no int8; choose --runtime openvino, on the cpu")
         self._device = _device(device)
         on_gpu = self._device.type == "cuda"
         has_bf16 = not on_gpu or torch.cuda.get_device_capability(self._device) >= HAS_BF16

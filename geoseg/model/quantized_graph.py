@@ -1,0 +1,118 @@
+"""A bundle's graph computed in whole numbers of eight bits, as far as its answers bear that.
+
+NNCF's quantization after training: ranges and corrected biases come from chips, weights do not
+learn anew. Two things stay as precise as they were from the start: what comes before and in the
+first convolution, since the steps of eight bits are too coarse for dark bands beside bright ones,
+and sums of a residual block, where errors add up from block to block. Then as many layers as it
+takes, the most harmful first, are taken back, until few enough pixels have another class.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from geoseg.errors import InputError
+from geoseg.model.bundle import GRAPH, GRAPH_WEIGHTS, Bundle
+from geoseg.model.card import GRAPH_NOTE
+from geoseg.model.openvino_runtime import OpenVINORuntime, graph_bytes, read_graph
+from geoseg.model.runtime import Array
+from geoseg.quick_start import import_nncf
+
+__all__ = ["Filled", "quantized_graph"]
+
+CONVOLUTIONS = ("Convolution", "GroupConvolution")
+
+
+Filled: TypeAlias = tuple[Array, npt.NDArray[np.bool_]]
+"""A chip (C, H, W) as a runtime takes it, and where it holds data (H, W)."""
+
+
+def quantized_graph(
+    bundle: Bundle, ranging: Sequence[Filled], steering: Sequence[Filled], most_changed: float
+) -> tuple[bytes, bytes]:
+    """The content of graph_int8.xml and graph_int8.bin.
+
+    Args:
+        bundle: holds the graph.
+        ranging: chips to take ranges and biases from, all of one shape; a few dozen that show
+            what there is to see.
+        steering: other chips, by which layers are taken back.
+        most_changed: share of their pixels that may have another class, beyond those that rounding
+            without int8 changes.
+
+    Raises:
+        InputError: if NNCF is not installed.
+        ModelError: if the graph cannot be read.
+    """
+    try:
+        nncf = import_nncf()
+    except ImportError as error:
+        raise InputError("to quantize takes NNCF: pip install 'geoseg[quantize]'") from error
+    nncf.set_log_level(logging.ERROR)
+    graph = read_graph(bundle, GRAPH, GRAPH_WEIGHTS)
+    any_shape = graph.input(0).partial_shape
+    graph.reshape([1, *ranging[0][0].shape])
+    exact = OpenVINORuntime(bundle, "float32").scores(chip for chip, _ in steering)
+    answers = [
+        (chip[None], scores.argmax(axis=0), valid)
+        for scores, (chip, valid) in zip(exact, steering, strict=True)
+    ]
+    with redirect_stdout(io.StringIO()):  # bars of its own
+        made = nncf.quantize_with_accuracy_control(
+            graph,
+            nncf.Dataset([chip[None] for chip, _ in ranging]),
+            nncf.Dataset(answers, lambda answer: answer[0]),
+            _same_class,
+            max_drop=most_changed,
+            drop_type=nncf.DropType.ABSOLUTE,
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(ranging),
+            fast_bias_correction=False,
+            ignored_scope=nncf.IgnoredScope(names=_kept(graph), validate=False),
+            advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
+                ranking_subset_size=len(answers)
+            ),
+        )
+    made.reshape(any_shape)
+    made.set_rt_info(bundle.card.function_sha256, list(GRAPH_NOTE))
+    return graph_bytes(made)
+
+
+def _same_class(compiled: Any, answers: Iterable[Any]) -> tuple[float, list[float]]:
+    """The share of pixels with the class that they should have, of all chips and of each."""
+    shares = [
+        float((compiled(chip)[0][0].argmax(axis=0) == winner)[valid].mean())
+        for chip, winner, valid in answers
+    ]
+    return sum(shares) / len(shares), shares
+
+
+def _kept(graph: Any) -> list[str]:
+    """Names of the operations that stay as they are."""
+    kept, before = [], set()
+    for node in graph.get_ordered_ops():
+        name, kind = node.get_friendly_name(), node.get_type_name()
+        sources = [end.get_node() for end in node.input_values()]
+        if kind == "Parameter":
+            before.add(name)
+        elif kind == "ShapeOf":
+            continue  # leads to sizes, not to pixels
+        elif any(source.get_friendly_name() in before for source in sources):
+            kept.append(name)
+            if kind not in CONVOLUTIONS:
+                before.add(name)
+        elif kind == "Add" and not any(map(_is_constant, sources)):
+            kept.append(name)
+    return kept
+
+
+def _is_constant(node: Any) -> bool:
+    sources = [end.get_node() for end in node.input_values()]
+    return node.get_type_name() == "Constant" or (bool(sources) and all(map(_is_constant, sources)))
