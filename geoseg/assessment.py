@@ -15,10 +15,10 @@ from geoseg.accuracy.page import to_html
 from geoseg.accuracy.report import to_csv, to_json
 from geoseg.census import judge_by_polygons, judge_by_raster
 from geoseg.errors import InputError
+from geoseg.limits import MAX_PIXELS
 from geoseg.map_survey import survey
 from geoseg.outputs import staged
 from geoseg.raster.class_map import ClassMap
-from geoseg.raster.source import MAX_PIXELS
 from geoseg.raster.thumbnail import Thumbnail
 from geoseg.sample_judging import DeclaredDesign, Judging, judge_samples
 
@@ -48,7 +48,7 @@ def assess_accuracy(
     confidence: float = CONFIDENCE,
     force: bool = False,
     nodata: float | None = None,
-    max_pixels: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     overwrite: bool = False,
 ) -> Assessment:
     """Judge a map by a reference: labelled samples, polygons, or a raster.
@@ -84,8 +84,7 @@ def assess_accuracy(
     stem = f"{Path(classes).stem}_accuracy"
     names = {"page": f"{stem}.html", "table": f"{stem}.csv", "figures": f"{stem}.json"}
     with staged(Path(output), stem, list(names.values()), overwrite=overwrite) as staging:
-        limit = MAX_PIXELS if max_pixels is None else max_pixels
-        with ClassMap(classes, nodata=nodata, max_pixels=limit) as mapped:
+        with ClassMap(classes, nodata=nodata, max_pixels=max_pixels) as mapped:
             judgement = _judge(mapped, Path(reference), reference_field, judging)
         for what, text in (
             ("page", to_html(judgement)),

@@ -24,6 +24,7 @@ from geoseg.change_record import ChangeRecord
 from geoseg.comparisons import ClassComparison, Comparison, PairComparison, ValueComparison
 from geoseg.errors import InputError
 from geoseg.grid import Grid, Window
+from geoseg.limits import MAX_PIXELS
 from geoseg.map_making import Progress
 from geoseg.model.bundle import DEFAULT_MODEL
 from geoseg.model.loading import Model, load_model
@@ -31,7 +32,6 @@ from geoseg.model.runtime import RuntimeName
 from geoseg.outputs import Staging, staged
 from geoseg.raster.level import Level
 from geoseg.raster.scene import Reading
-from geoseg.raster.source import MAX_PIXELS
 from geoseg.scene_opening import GDAL_CACHE_BYTES
 from geoseg.stopwatch import Stopwatch
 from geoseg.vector.area import Area

@@ -139,7 +139,7 @@ cli.add_command(job)
     type=click.Choice(["crop", "blend"]),
     help="Keep chips' cores, or blend what overlaps. Default: what suits the model.",
 )
-@click.option("--chip", "chip_px", type=int, metavar="PX", help="Side of a chip.")
+@click.option("--chip", "chip_px", type=int, metavar="PX", help="Side of a chip, at most.")
 @click.option(
     "--halo", "halo_px", type=int, metavar="PX", help="Rim of a chip that is read but not kept."
 )
@@ -163,7 +163,6 @@ def predict(
     scenes: tuple[str, ...],
     no_polygons: bool,
     no_preview: bool,
-    max_pixels: int | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -181,8 +180,6 @@ def predict(
         import_pyogrio()
     from geoseg.prediction import predict_scenes
 
-    if max_pixels is not None:
-        options["max_pixels"] = max_pixels
     options |= {"polygons": not no_polygons, "preview": not no_preview}
     failures: list[int] = []
 
@@ -252,7 +249,6 @@ def predict(
 def change(
     before: str,
     after: str,
-    max_pixels: int | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -260,8 +256,6 @@ def change(
     """Map what changed between two scenes: where, from what to what, how much."""
     from geoseg.change_detection import change as map_change
 
-    if max_pixels is not None:
-        options["max_pixels"] = max_pixels
     with _progress(Path(after).name, show=not (quiet or as_json)) as progress:
         made = map_change(before, after, progress=progress, **options)
     if as_json:
@@ -363,7 +357,6 @@ def train(
 def quantize(
     model: str,
     scenes: tuple[str, ...],
-    max_pixels: int | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -376,8 +369,8 @@ def quantize(
     from geoseg.quantization import FIGURE
     from geoseg.quantization import quantize as quantize_model
 
-    if max_pixels is not None:
-        options["max_pixels"] = max_pixels
+    if not (quiet or as_json):
+        click.echo("ranges, biases, layers to take back: this takes minutes", err=True)
     made = quantize_model(model, scenes, **options)
     if as_json:
         figures = made.bundle.card.figures[FIGURE]
@@ -564,14 +557,10 @@ def accuracy(
 @click.option("--max-pixels", type=int, help="Refuse rasters with more pixels.")
 @overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def vectorize(
-    raster: str, classes: str | None, max_pixels: int | None, as_json: bool, **options: Any
-) -> None:
+def vectorize(raster: str, classes: str | None, as_json: bool, **options: Any) -> None:
     """Turn a class raster into polygons that share their borders: no gaps, no overlaps."""
     from geoseg.vectorization import vectorize as vectorize_raster
 
-    if max_pixels is not None:
-        options["max_pixels"] = max_pixels
     wanted = None if classes is None else classes.split(",")
     made = vectorize_raster(raster, classes=wanted, **options)
     files = [str(path) for path in made.files]
@@ -664,7 +653,6 @@ def evaluate(
     scenes_after: tuple[str, ...],
     labels: tuple[str, ...],
     unlabelled: str | None,
-    max_pixels: int | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -677,8 +665,6 @@ def evaluate(
     from geoseg.accuracy.score_report import to_dict
     from geoseg.evaluation import evaluate as evaluate_model
 
-    if max_pixels is not None:
-        options["max_pixels"] = max_pixels
     with _progress("evaluate", show=not (quiet or as_json)) as progress:
         evaluation = evaluate_model(
             model,

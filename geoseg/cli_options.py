@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from geoseg.limits import MAX_PIXELS
+
 __all__ = [
     "bands_option",
     "device_option",
@@ -84,6 +86,12 @@ level_option = click.option(
     help="Of the reflectance: at the top of the atmosphere or at the surface. Default: as the "
     "scene says.",
 )
-max_pixels_option = click.option("--max-pixels", type=int, help="Refuse scenes with more pixels.")
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=int,
+    default=MAX_PIXELS,
+    show_default=True,
+    help="Refuse rasters with more pixels.",
+)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only errors.")

@@ -11,6 +11,7 @@ from geoseg.accuracy.score_page import to_html
 from geoseg.accuracy.score_report import to_csv, to_json
 from geoseg.errors import GeosegError, InputError
 from geoseg.labels import LabelledScene, Paths, find_files, pair_up
+from geoseg.limits import MAX_PIXELS
 from geoseg.map_making import Progress
 from geoseg.model.card import Card
 from geoseg.model.loading import Model, load_model
@@ -18,7 +19,6 @@ from geoseg.model.runtime import Precision, RuntimeName
 from geoseg.outputs import staged
 from geoseg.raster.level import Level
 from geoseg.raster.scene import Reading
-from geoseg.raster.source import MAX_PIXELS
 from geoseg.raster.worst_chips import MOST_CHIPS
 from geoseg.scene_scoring import Scoring, score_scene
 

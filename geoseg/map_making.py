@@ -17,6 +17,7 @@ import numpy as np
 from geoseg.cluster import Cluster, ModelSource, Order
 from geoseg.errors import InputError, SceneError
 from geoseg.legend import UNCERTAIN
+from geoseg.limits import MAX_PIXELS
 from geoseg.map_files import MapFiles, Products, provenance
 from geoseg.model.bundle import DEFAULT_MODEL
 from geoseg.model.loading import Model, load_model
@@ -27,7 +28,6 @@ from geoseg.raster.level import Level
 from geoseg.raster.opening import SceneFiles, SceneLike
 from geoseg.raster.products.opening import scene_stem
 from geoseg.raster.scene import Reading, Scene
-from geoseg.raster.source import MAX_PIXELS
 from geoseg.raster.stitch import Join, Strip
 from geoseg.scene_mapping import SeeChip, Tiling, predict_strips
 from geoseg.scene_opening import Opening, refuse_two_dates

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, overload
 
 from geoseg.cluster import Cluster
+from geoseg.limits import MAX_PIXELS
 from geoseg.map_making import MapMaker, MapOptions, Prediction, Progress, map_maker
 from geoseg.model.bundle import DEFAULT_MODEL
 from geoseg.model.loading import Model
 from geoseg.model.runtime import Precision, RuntimeName
 from geoseg.raster.level import Level
 from geoseg.raster.opening import SceneFiles, SceneLike
-from geoseg.raster.source import MAX_PIXELS
 from geoseg.raster.stitch import Join
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """A bundle with a second graph that is computed in whole numbers of eight bits.
 
-Processors without bf16 of their own, which most laptops have, compute it several times as fast as
-float32. What that costs is measured on chips that had no part in it, and told on the card.
+What that costs is measured on chips that had no part in it, and told on the card.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ import numpy.typing as npt
 
 from geoseg.errors import InputError, OutputError
 from geoseg.grid import Window
+from geoseg.limits import MAX_PIXELS
 from geoseg.model.bundle import CARD, INT8, INT8_WEIGHTS, Bundle, load_bundle, write_bundle
 from geoseg.model.card import Card
 from geoseg.model.loading import Model
 from geoseg.model.openvino_runtime import OpenVINORuntime
-from geoseg.model.quantized_graph import Filled, quantized_graph
+from geoseg.model.quantized_graph import Filled, nncf_or_refuse, quantized_graph
 from geoseg.model.runtime import Array
 from geoseg.raster.level import Level
 from geoseg.raster.opening import SceneFiles
 from geoseg.raster.scene import Reading
-from geoseg.raster.source import MAX_PIXELS
 from geoseg.scene_opening import Opening, refuse_two_dates
 
 __all__ = ["ENOUGH", "FIGURE", "Quantization", "quantize"]
@@ -108,6 +107,7 @@ def quantize(
         InputError: if the scenes hold too few chips, an option makes no sense, or NNCF is missing.
         OutputError: if the folder holds a bundle or cannot be written.
     """
+    nncf_or_refuse()
     bundle, folder = load_bundle(model), Path(output)
     refuse_two_dates(bundle.card)
     if (folder / CARD).exists():

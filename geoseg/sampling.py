@@ -18,11 +18,11 @@ from geoseg.accuracy.size import Allocation, allocate, required_size, required_s
 from geoseg.errors import InputError
 from geoseg.grid import Grid, Window
 from geoseg.legend import NODATA, UNCERTAIN, UNCERTAIN_NAME
+from geoseg.limits import MAX_PIXELS
 from geoseg.map_survey import MapSurvey, mapped_classes, survey
 from geoseg.outputs import staged
 from geoseg.raster.class_map import ClassMap
 from geoseg.raster.scene_chips import write_scene_chips
-from geoseg.raster.source import MAX_PIXELS
 
 __all__ = ["ReferenceSample", "sample"]
 
@@ -80,7 +80,7 @@ def sample(
     scene: str | Path | None = None,
     chip_px: int = CHIP_PX,
     nodata: float | None = None,
-    max_pixels: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     overwrite: bool = False,
 ) -> ReferenceSample:
     """Draw a probability sample of a map's pixels, for a person to label.
@@ -116,11 +116,10 @@ def sample(
     _check_options(target, design, strata, seed, plot_px, chip_px)
     wish = SizeWish(size, standard_error, expected, allocation, minimum)
     with ExitStack() as opened:
-        limit = MAX_PIXELS if max_pixels is None else max_pixels
-        mapped = opened.enter_context(ClassMap(classes, nodata=nodata, max_pixels=limit))
+        mapped = opened.enter_context(ClassMap(classes, nodata=nodata, max_pixels=max_pixels))
         divided = None
         if strata is not None:
-            divided = opened.enter_context(ClassMap(strata, max_pixels=limit))
+            divided = opened.enter_context(ClassMap(strata, max_pixels=max_pixels))
         seen = survey(mapped, divided)
         plan = _plan(design, seen, wish, seed, plot_px)
         drawn = _draw(plan, seen, mapped, divided)

@@ -14,10 +14,10 @@ import rasterio
 from geoseg.errors import InputError
 from geoseg.grid import Window
 from geoseg.legend import Meanings
+from geoseg.limits import MAX_PIXELS
 from geoseg.outputs import staged
 from geoseg.raster.classes import ClassRaster, ConfidenceRaster, read_strips
 from geoseg.raster.geotiff import MapWriter, write_category_names
-from geoseg.raster.source import MAX_PIXELS
 from geoseg.vector.database_address import is_database_url
 from geoseg.vector.layers import layer_file_names, write_layer
 from geoseg.vector.polygons import ClassStrip, Generalization, PolygonBatch, trace_polygons

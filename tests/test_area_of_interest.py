@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from geoseg.errors import InputError, SceneError
 from geoseg.grid import Grid
-from geoseg.raster.source import MAX_PIXELS
+from geoseg.limits import MAX_PIXELS
 from geoseg.raster.validity import invalid_share
 from geoseg.vector.area_of_interest import AreaOfInterest, read_area
 

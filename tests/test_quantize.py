@@ -17,7 +17,7 @@ from conftest import NORTH_UP, grey_legend
 
 import geoseg
 from geoseg.cli import cli
-from geoseg.errors import InputError, ModelError, OutputError
+from geoseg.errors import InputError, OutputError
 from geoseg.model.bundle import load_bundle, save_bundle
 from geoseg.model.card import make_card
 from geoseg.nets.zoo import build_model
@@ -138,13 +138,6 @@ def test_what_cannot_be_quantized_is_told(bundle: Path, scene: Path, tmp_path: P
     with pytest.raises(InputError, match="hold 2 chips with data"):
         geoseg.quantize(bundle, [tmp_path / "small.tif"], output=tmp_path / "new")
     assert not (tmp_path / "new").exists()
-
-
-def test_int8_is_only_computed_where_it_was_made(bundle: Path) -> None:
-    with pytest.raises(ModelError, match=r"graph_int8\.xml; make one with geoseg quantize"):
-        geoseg.load_model(bundle, precision="int8")
-    with pytest.raises(InputError, match="torch computes no int8"):
-        geoseg.load_model(bundle, precision="int8", runtime="torch")
 
 
 def test_nothing_is_reported_to_anybody() -> None:

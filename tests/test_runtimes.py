@@ -13,7 +13,8 @@ import pytest
 import torch
 from conftest import OneHotRuntime, grey_legend, stored_card
 
-from geoseg.errors import InputError
+import geoseg
+from geoseg.errors import InputError, ModelError
 from geoseg.map_making import memory_bytes
 from geoseg.model import torch_runtime
 from geoseg.model.bundle import load_bundle, save_bundle
@@ -172,6 +173,21 @@ def test_segnet_stays_in_float32_unless_asked() -> None:
     assert segnet.model_copy(update={"bf16": True}).allows_bf16
     assert stored_card().allows_bf16
     assert not stored_card(bf16=False).allows_bf16
+
+
+def test_int8_is_only_computed_where_it_was_made(bundle: Path) -> None:
+    with pytest.raises(ModelError, match=r"graph_int8\.xml; make one with geoseg quantize"):
+        geoseg.load_model(bundle, precision="int8")
+    with pytest.raises(InputError, match="torch computes no int8"):
+        geoseg.load_model(bundle, precision="int8", runtime="torch")
+
+
+def test_to_quantize_takes_what_may_not_be_there(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(InputError, match=r"pip install 'geoseg\[quantize\]'"):
+        geoseg.quantize(bundle, ["no.tif"], output=tmp_path / "new")
 
 
 def test_ctrl_c_is_told_where_models_have_come_and_gone(bundle: Path) -> None:

@@ -16,7 +16,7 @@ from geoseg.jobs.job_file import Job
 from geoseg.jobs.ledger import Ledger
 from geoseg.jobs.pairing import DatedScene, first_of_each
 from geoseg.jobs.records import SceneRecord, SceneStatus
-from geoseg.raster.source import MAX_PIXELS
+from geoseg.limits import MAX_PIXELS
 from geoseg.raster.validity import invalid_share
 from geoseg.vector.area_of_interest import AreaOfInterest
 

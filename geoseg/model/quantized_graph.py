@@ -25,7 +25,7 @@ from geoseg.model.openvino_runtime import OpenVINORuntime, graph_bytes, read_gra
 from geoseg.model.runtime import Array
 from geoseg.quick_start import import_nncf
 
-__all__ = ["Filled", "quantized_graph"]
+__all__ = ["Filled", "nncf_or_refuse", "quantized_graph"]
 
 CONVOLUTIONS = ("Convolution", "GroupConvolution")
 
@@ -51,11 +51,7 @@ def quantized_graph(
         InputError: if NNCF is not installed.
         ModelError: if the graph cannot be read.
     """
-    try:
-        nncf = import_nncf()
-    except ImportError as error:
-        raise InputError("to quantize takes NNCF: pip install 'geoseg[quantize]'") from error
-    nncf.set_log_level(logging.ERROR)
+    nncf = nncf_or_refuse()
     graph = read_graph(bundle, GRAPH, GRAPH_WEIGHTS)
     any_shape = graph.input(0).partial_shape
     graph.reshape([1, *ranging[0][0].shape])
@@ -83,6 +79,20 @@ def quantized_graph(
     made.reshape(any_shape)
     made.set_rt_info(bundle.card.function_sha256, list(GRAPH_NOTE))
     return graph_bytes(made)
+
+
+def nncf_or_refuse() -> Any:
+    """NNCF, quiet.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    try:
+        nncf = import_nncf()
+    except ImportError as error:
+        raise InputError("to quantize takes NNCF: pip install 'geoseg[quantize]'") from error
+    nncf.set_log_level(logging.ERROR)
+    return nncf
 
 
 def _same_class(compiled: Any, answers: Iterable[Any]) -> tuple[float, list[float]]:

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from geoseg.errors import SceneError
 from geoseg.grid import Grid, Window
 from geoseg.legend import NO_CLASS, NODATA, UNCERTAIN, Legend, LegendClass
+from geoseg.limits import MAX_PIXELS
 from geoseg.raster.classes import ClassRaster
-from geoseg.raster.source import MAX_PIXELS
 
 __all__ = ["ClassMap", "MapDigest"]
 

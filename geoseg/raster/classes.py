@@ -16,7 +16,8 @@ import numpy.typing as npt
 from geoseg.errors import GridError, InputError, SceneError
 from geoseg.grid import Grid, Window
 from geoseg.legend import NO_CLASS, Meanings
-from geoseg.raster.source import MAX_PIXELS, RasterSource
+from geoseg.limits import MAX_PIXELS
+from geoseg.raster.source import RasterSource
 
 __all__ = ["ClassRaster", "ConfidenceRaster", "read_strips"]
 

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from geoseg.bands import parse_bands, sensor_named
 from geoseg.grid import Grid, Window
+from geoseg.limits import MAX_PIXELS
 from geoseg.raster.level import Level
-from geoseg.raster.source import MAX_PIXELS, Header, Source
+from geoseg.raster.source import Header, Source
 
 __all__ = ["Chip", "Reading", "Scene", "SourceScene", "Units"]
 

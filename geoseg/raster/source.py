@@ -19,9 +19,9 @@ from rasterio.windows import Window as RasterioWindow
 
 from geoseg.errors import SceneError
 from geoseg.grid import Grid, Window
+from geoseg.limits import MAX_PIXELS
 
 __all__ = [
-    "MAX_PIXELS",
     "ArraySource",
     "Header",
     "RasterSource",
@@ -36,9 +36,6 @@ refused, and so are sidecars that GDAL would open with other drivers."""
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SIDECARS = {".msk": TIFF, ".ovr": TIFF, ".msk.ovr": TIFF, ".aux": (b"EHFA_HEADER_TAG",)}
 """Files that GDAL opens unasked beside a raster, with any driver, and how they must begin."""
-
-MAX_PIXELS = 10_000_000_000
-"""Scenes with more pixels are refused: a hundred Sentinel-2 tiles, or a header that lies."""
 
 _FILTERS = threading.RLock()
 

@@ -15,8 +15,9 @@ from rasterio.features import geometry_mask
 
 from geoseg.errors import SceneError
 from geoseg.grid import Grid, Window
+from geoseg.limits import MAX_PIXELS
 from geoseg.raster.scene import SourceScene
-from geoseg.raster.source import MAX_PIXELS, RasterSource
+from geoseg.raster.source import RasterSource
 
 __all__ = ["invalid_share"]
 

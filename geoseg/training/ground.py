@@ -16,10 +16,10 @@ from geoseg.errors import InputError
 from geoseg.grid import Grid, Window
 from geoseg.labels import LabelledScene, Labels, find_files, open_labels, pair_up
 from geoseg.legend import NODATA, Legend
+from geoseg.limits import MAX_PIXELS
 from geoseg.raster.align import ResampledScene
 from geoseg.raster.opening import open_scene
 from geoseg.raster.scene import Reading, Scene
-from geoseg.raster.source import MAX_PIXELS
 from geoseg.recipe import Recipe
 from geoseg.soft_labels import SoftLabels, open_soft_labels
 

@@ -15,11 +15,19 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import rasterio
-from prediction_inputs import BORDER, CHIP_PX, HALO_PX, make_scene, trained_model
+from prediction_inputs import (
+    BORDER,
+    CHIP_PX,
+    HALO_PX,
+    make_scene,
+    quantized_model,
+    trained_model,
+)
 
 import geoseg
 from geoseg.model.loading import load_model
@@ -127,10 +135,12 @@ def _write(path: Path, grid: geoseg.Grid) -> None:
     path.unlink()
 
 
-def ways(scene: Path, model: Path, cache: Path) -> dict[str, Callable[[], tuple[Cost, Path]]]:
+def ways(
+    scene: Path, model: Path, quantized: Path | None, cache: Path
+) -> dict[str, Callable[[], tuple[Cost, Path]]]:
     """Every way to measure, by its name in the table."""
 
-    def ours(name: str, *options: str) -> Callable[[], tuple[Cost, Path]]:
+    def ours(name: str, *options: str, model: Path = model) -> Callable[[], tuple[Cost, Path]]:
         folder = cache / f"map_{name}"
         command = geoseg_command(scene, model, folder, *options)
         return lambda: (measured(command), folder / f"{scene.stem}_classes.tif")
@@ -147,6 +157,14 @@ def ways(scene: Path, model: Path, cache: Path) -> dict[str, Callable[[], tuple[
     stride, wide = CHIP_PX - 2 * HALO_PX, CHIP_PX - HALO_PX
     torch, openvino = ("--runtime=torch", "--device=cpu"), ("--runtime=openvino",)
     fp32, bf16 = "--precision=float32", "--precision=bf16"
+    in_int8 = {}
+    if quantized is not None:
+        int8 = partial(ours, "int8", *openvino, "--precision=int8", model=quantized)
+        large = f"--chip={LARGE_PX}"
+        in_int8 = {
+            "geoseg, openvino int8": int8(),
+            f"geoseg, openvino int8, chips of {LARGE_PX} px": int8(large),
+        }
     return {
         "geoseg, torch float32 (the reference)": ours("reference", *torch, fp32),
         "geoseg, openvino float32": ours("float32", *openvino, fp32),
@@ -154,6 +172,7 @@ def ways(scene: Path, model: Path, cache: Path) -> dict[str, Callable[[], tuple[
         f"geoseg, openvino bf16, chips of {LARGE_PX} px": ours(
             "large", *openvino, bf16, f"--chip={LARGE_PX}"
         ),
+        **in_int8,
         "geoseg, torch bf16": ours("torch16", *torch, bf16),
         f"torchgeo loop, same chips (stride {stride})": peer(stride),
         f"torchgeo loop, half the overlap ({wide})": peer(wide),
@@ -182,13 +201,14 @@ def main() -> None:
         raise SystemExit("say with --data or GEOSEG_TEST_DATA where the test imagery lies")
     told.cache.mkdir(parents=True, exist_ok=True)
     model = told.model or trained_model(told.cache, Path(told.data))
+    quantized = None if told.model else quantized_model(told.cache, model, Path(told.data))
     height, width = map(int, told.size.split("x"))
     scene = make_scene(told.cache / f"scene_{height}x{width}.tif", (height, width), Path(told.data))
     print(f"{height} x {width} pixels, 4 bands uint16; {os.cpu_count()} cores, ", end="")
     print(f"{len(os.sched_getaffinity(0))} used; load {os.getloadavg()[0]:.1f}\n{HEAD}")
     kept = told.cache / "map_reference" / f"{scene.stem}_classes.tif"
     reference = read_map(kept) if told.only and kept.exists() else None
-    for name, measure in ways(scene, model, told.cache).items():
+    for name, measure in ways(scene, model, quantized, told.cache).items():
         if told.only is None or any(each in name for each in told.only.split(",")):
             cost, made = measure()
             line(name, cost, height * width / 1e6, agreement(made, reference))

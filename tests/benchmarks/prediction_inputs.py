@@ -8,6 +8,7 @@ steps, to say of four bands what the shipped model says of six.
 from __future__ import annotations
 
 import csv
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,18 @@ def trained_model(cache: Path, data: Path, steps: int = 320) -> Path:
         }
     )
     return geoseg.train(recipe, output=run, overwrite=True).bundle.path
+
+
+def quantized_model(cache: Path, model: Path, data: Path) -> Path | None:
+    """The same in int8, by a scene of its own; made once. None where NNCF is not installed."""
+    folder = cache / "unet_r34" / "int8"
+    if (folder / "card.json").is_file():
+        return folder
+    if find_spec("nncf") is None:
+        return None
+    side = 9 * CHIP_PX
+    scene = make_scene(cache / f"scene_{side}x{side}.tif", (side, side), data)
+    return geoseg.quantize(model, [scene], output=folder).bundle.path
 
 
 def make_scene(path: Path, shape: tuple[int, int], data: Path) -> Path:
