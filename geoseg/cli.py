@@ -363,14 +363,15 @@ def quantize(
 ) -> None:
     """Add a graph in int8 to a model, for --precision int8.
 
-    Ranges come from chips of the scenes, which need no labels. A quarter of the chips is kept apart
-    and tells how many pixels keep the class that they have in float32.
+    Post-training quantization: half of the chips that are drawn from the scenes, which need no
+    labels, calibrate it, a quarter validates it, and a quarter, kept apart, tests how many pixels
+    keep the class that they have in float32.
     """
     from geoseg.quantization import FIGURE
     from geoseg.quantization import quantize as quantize_model
 
     if not (quiet or as_json):
-        click.echo("ranges, biases, layers to take back: this takes minutes", err=True)
+        click.echo("calibrating and validating: this takes minutes", err=True)
     made = quantize_model(model, scenes, **options)
     if as_json:
         figures = made.bundle.card.figures[FIGURE]
@@ -554,7 +555,7 @@ def accuracy(
     help="Confidences on the same pixels. Default: NAME_confidence.tif beside NAME_classes.tif.",
 )
 @click.option("--nodata", type=float, help="The value that stands for no data.")
-@click.option("--max-pixels", type=int, help="Refuse rasters with more pixels.")
+@max_pixels_option
 @overwrite_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def vectorize(raster: str, classes: str | None, as_json: bool, **options: Any) -> None:

@@ -148,10 +148,12 @@ class MapMaker:
             return None
         try:
             summary = json.loads(paths["summary"].read_text(encoding="utf-8"))
-            by = summary["model"]["sha256"], summary["min_confidence"]
-        except (OSError, ValueError, KeyError, TypeError):
+            runtime = summary["model"]["runtime"]
+            by = summary["model"]["sha256"], runtime.endswith("int8"), summary["min_confidence"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        wanted = self.model.sha256, self.least_percent / PERCENT
+        int8 = self.model.runtime.label.endswith("int8")  # its maps are others
+        wanted = self.model.sha256, int8, self.least_percent / PERCENT
         return Prediction(paths, summary) if by == wanted else None
 
     def map_array(self, array: xarray.DataArray) -> xarray.DataArray:

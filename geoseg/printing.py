@@ -273,8 +273,8 @@ def print_quantization(made: Quantization) -> None:
 
     click.echo(f"{made.bundle.path}: {made.bundle.label}")
     click.echo(
-        f"  {made.agreement:.2%} of the pixels of {made.judged} chips kept apart have the class "
-        "that they have in float32"
+        f"  {made.agreement:.2%} of the pixels of {made.tested} test chips have the class that "
+        "they have in float32"
     )
     for name, iou in made.iou.items():
         click.echo(f"    IoU of both {iou:.3f}  {name}")

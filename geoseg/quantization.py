@@ -12,10 +12,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from geoseg.errors import InputError, OutputError
+from geoseg.errors import InputError, ModelError, OutputError
 from geoseg.grid import Window
 from geoseg.limits import MAX_PIXELS
-from geoseg.model.bundle import CARD, INT8, INT8_WEIGHTS, Bundle, load_bundle, write_bundle
+from geoseg.model.bundle import (
+    CARD,
+    GRAPH,
+    GRAPH_WEIGHTS,
+    INT8,
+    INT8_WEIGHTS,
+    Bundle,
+    load_bundle,
+    write_bundle,
+)
 from geoseg.model.card import Card
 from geoseg.model.loading import Model
 from geoseg.model.openvino_runtime import OpenVINORuntime
@@ -24,17 +33,18 @@ from geoseg.model.runtime import Array
 from geoseg.raster.level import Level
 from geoseg.raster.opening import SceneFiles
 from geoseg.raster.scene import Reading
-from geoseg.scene_opening import Opening, refuse_two_dates
+from geoseg.scene_opening import Opening
 
 __all__ = ["ENOUGH", "FIGURE", "Quantization", "quantize"]
 
 CHIPS = 48
-"""Half of them for ranges and biases, a quarter to steer by, a quarter to judge."""
+"""Half of them calibrate, a quarter validates, a quarter tests."""
 
 LEAST_CHIPS = 4
 
-SIDE_PX = 512
-"""Of these chips; less where the model's own, or a scene, are smaller."""
+SIDE_PX, LEAST_SIDE_PX = 512, 64
+"""Of these chips; less than the first where the model's own, or a scene, are smaller; scenes
+smaller than the second are left out, unless the model's chips are, too."""
 
 LEAST_VALID = 0.5
 """Share of a chip's pixels that must hold data."""
@@ -43,7 +53,7 @@ ENOUGH = 0.99
 """Share of pixels whose class should stay."""
 
 MOST_CHANGED = 0.006
-"""Share that may change beside it where it is steered: chips kept apart fare a little worse."""
+"""Share that may change on the chips that validate: those that test fare a little worse."""
 
 FIGURE = "int8_beside_float32"
 """What the card calls the figures."""
@@ -56,13 +66,13 @@ class Quantization:
     bundle: Bundle
     """As written."""
     agreement: float
-    """Share of pixels with the same class as in float32, of chips that were kept apart."""
+    """Share of pixels with the same class as in float32, of the chips that test."""
     iou: Mapping[str, float]
     """Of each class that was seen, between both."""
     chips: int
-    """By which it was made."""
-    judged: int
-    """That were kept apart."""
+    """By which it was made: they calibrate and validate."""
+    tested: int
+    """Chips that were kept apart."""
 
 
 def quantize(
@@ -98,7 +108,8 @@ def quantize(
         keep_clouds: see bands.
         max_pixels: see bands.
         chips: how many are drawn from the scenes, of 512 px, or less where the model's chips or
-            the smallest scene are smaller; a quarter of them judge.
+            the smallest scene are smaller; half of them calibrate, a quarter validates, a quarter
+            tests.
         seed: of the draw.
 
     Raises:
@@ -109,9 +120,14 @@ def quantize(
     """
     nncf_or_refuse()
     bundle, folder = load_bundle(model), Path(output)
-    refuse_two_dates(bundle.card)
+    if bundle.card.dates == 2:
+        raise InputError(f"{bundle.card.name} compares two scenes; it cannot be quantized")
+    if GRAPH not in bundle.parts or GRAPH_WEIGHTS not in bundle.parts:
+        raise ModelError(f"{bundle.path} holds no graph that could be quantized")
     if (folder / CARD).exists():
         raise OutputError(f"{folder} holds a bundle already; choose another folder")
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is no folder; choose another")
     if chips < LEAST_CHIPS:
         raise InputError(f"{chips} chips are too few; {LEAST_CHIPS} are the least")
     reading = Reading(bands, sensor, scale, offset, nodata, max_pixels, level, keep_clouds)
@@ -123,22 +139,23 @@ def quantize(
             f"the scenes hold {len(drawn)} chips with data; {LEAST_CHIPS} are the least"
         )
     quarter = len(drawn) // 4
-    judging, steering, ranging = drawn[:quarter], drawn[quarter : 2 * quarter], drawn[2 * quarter :]
-    graph, weights = quantized_graph(bundle, ranging, steering, MOST_CHANGED)
+    test, validation, calibration = np.split(np.arange(len(drawn)), (quarter, 2 * quarter))
+    graph, weights = quantized_graph(
+        bundle, [drawn[n] for n in calibration], [drawn[n] for n in validation], MOST_CHANGED
+    )
     parts = {**bundle.parts, INT8: graph, INT8_WEIGHTS: weights}
     quick = OpenVINORuntime(replace(bundle, parts=parts), "int8")
-    matrix = _matrix(plain, quick, judging)
+    matrix = _matrix(plain, quick, [drawn[n] for n in test])
     agreement, iou = float(np.trace(matrix) / matrix.sum()), _iou(matrix, bundle.card)
     figures = {
         "same_class": round(agreement, 4),
         "iou": {name: round(value, 4) for name, value in iou.items()},
-        "chips": len(ranging) + len(steering),
-        "judged_chips": len(judging),
-        "scenes": len(scenes),
+        "chips": len(drawn) - quarter,
+        "test_chips": quarter,
     }
     card = bundle.card.model_copy(update={"figures": {**bundle.card.figures, FIGURE: figures}})
     made = write_bundle(folder, card, parts)
-    return Quantization(made, agreement, iou, len(ranging) + len(steering), len(judging))
+    return Quantization(made, agreement, iou, len(drawn) - quarter, quarter)
 
 
 def _draw(
@@ -148,15 +165,21 @@ def _draw(
     count: int,
     rng: np.random.Generator,
 ) -> list[Filled]:
-    """Chips as the network takes them and where they hold data, as many of each scene."""
-    drawn: list[Filled] = []
+    """Chips as the network takes them and where they hold data, about as many of each scene.
+
+    Where there are more scenes than chips, some of them, drawn at random.
+    """
     side = min(SIDE_PX, model.card.chip_px)
-    for path in scenes:
-        with opening.open(path, model.card) as scene:
-            side = min(side, *scene.grid.shape)
+    least, large_enough = min(LEAST_SIDE_PX, side), []
+    for place in rng.permutation(len(scenes)):
+        with opening.open(scenes[place], model.card) as scene:
+            if min(scene.grid.shape) >= least:
+                side = min(side, *scene.grid.shape)
+                large_enough.append(scenes[place])
     side = side // model.card.stride * model.card.stride
-    for number, path in enumerate(scenes):
-        share = (count - len(drawn)) // (len(scenes) - number)
+    drawn: list[Filled] = []
+    for number, path in enumerate(large_enough):
+        share = -(-(count - len(drawn)) // (len(large_enough) - number))
         with opening.open(path, model.card) as scene:
             cells = _cells(scene.grid.shape, side)
             for place in rng.permutation(len(cells)):
@@ -171,23 +194,19 @@ def _draw(
 
 def _cells(shape: tuple[int, int], side: int) -> list[Window]:
     """Windows of a scene that touch but do not overlap."""
-    if not side:
-        return []
     rows, cols = (range(0, size - side + 1, side) for size in shape)
     return [Window(row, col, side, side) for row in rows for col in cols]
 
 
-def _matrix(
-    plain: Model, quick: OpenVINORuntime, judging: Sequence[Filled]
-) -> npt.NDArray[np.int64]:
+def _matrix(plain: Model, quick: OpenVINORuntime, test: Sequence[Filled]) -> npt.NDArray[np.int64]:
     """(K, K), pixels by their class in float32 (rows) and in int8."""
     count = len(plain.card.legend)
     matrix = np.zeros((count, count), np.int64)
 
     def chips() -> Iterator[Array]:
-        return (chip for chip, _ in judging)
+        return (chip for chip, _ in test)
 
-    answers = zip(plain.runtime.scores(chips()), quick.scores(chips()), judging, strict=True)
+    answers = zip(plain.runtime.scores(chips()), quick.scores(chips()), test, strict=True)
     for before, after, (_, valid) in answers:
         pairs = before.argmax(0)[valid] * count + after.argmax(0)[valid]
         matrix += np.bincount(pairs, minlength=count * count).reshape(count, count)

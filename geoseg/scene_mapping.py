@@ -47,7 +47,8 @@ class Tiling:
     """The rim of a chip that is read but not kept; when blending, half of what overlaps."""
 
     def __str__(self) -> str:
-        return f"chips of {self.chip_px} px, halo {self.halo_px} px, {self.join}"
+        most = "up to " if self.join == "crop" else ""
+        return f"chips of {most}{self.chip_px} px, halo {self.halo_px} px, {self.join}"
 
     def plan(self, shape: tuple[int, int], card: Card) -> tuple[ChipPlan, Join]:
         """The chips of a scene and how to join them."""

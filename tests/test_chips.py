@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from geoseg.errors import InputError
 from geoseg.grid import Window
-from geoseg.raster.chips import ChipPlan
+from geoseg.raster.chips import FITTED_PX, ChipPlan
 
 
 @st.composite
@@ -58,15 +58,15 @@ def test_a_kept_pixel_is_a_halo_away_from_every_edge_that_is_not_the_scenes(
 def test_fitted_chips_are_the_smallest_of_their_number(
     size: int, halo: int, core: int, stride: int
 ) -> None:
-    halo_px, chip_px = 32 * halo, 32 * (2 * halo + core)
+    halo_px, chip_px = FITTED_PX * halo, FITTED_PX * (2 * halo + core)
 
     def count(side: int) -> int:
-        return ChipPlan((size, 1), side, halo_px, stride, fitted=False).row_count
+        return ChipPlan((size, 1), side, halo_px, stride).row_count
 
-    plan = ChipPlan((size, 1), chip_px, halo_px, stride)
+    plan = ChipPlan((size, 1), chip_px, halo_px, stride, fitted=True)
     assert plan.row_count == count(chip_px)
     if plan.row_count > 1:
-        sides = range(2 * halo_px + 32, chip_px + 1, 32)
+        sides = range(2 * halo_px + FITTED_PX, chip_px + 1, FITTED_PX)
         assert plan.chip_shape[0] == next(each for each in sides if count(each) == count(chip_px))
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
@@ -20,6 +21,7 @@ from geoseg.cli import cli
 from geoseg.errors import InputError, OutputError
 from geoseg.model.bundle import load_bundle, save_bundle
 from geoseg.model.card import make_card
+from geoseg.model.loading import load_model
 from geoseg.nets.zoo import build_model
 
 pytest.importorskip("nncf", reason="geoseg[quantize] is not installed")
@@ -27,13 +29,14 @@ pytest.importorskip("nncf", reason="geoseg[quantize] is not installed")
 SETTINGS = {"stem": 8, "width": 16, "blocks": 2}
 
 
-def bundle_of(folder: Path, **more: object) -> Path:
+def bundle_of(folder: Path, network_more: dict[str, Any] | None = None, **more: object) -> Path:
     torch.manual_seed(5)
-    network = build_model("residual", bands=3, classes=4, **SETTINGS).eval()
+    settings = {**SETTINGS, **(network_more or {})}
+    network = build_model("residual", bands=3, classes=4, **settings).eval()
     with torch.no_grad():  # a network that has learnt is seldom in doubt
         list(network.parameters())[-2].mul_(20)
     card = make_card(
-        name="tiny", architecture="residual", hyperparameters=SETTINGS,
+        name="tiny", architecture="residual", hyperparameters=settings,
         bands=("red", "green", "nir"), mean=(0.3,) * 3, stddev=(0.2,) * 3, legend=grey_legend(4),
         units="reflectance", chip_px=64, halo_px=16, stride=2, exact=False, **more,
     )  # fmt: skip
@@ -77,7 +80,7 @@ def test_what_int8_costs_is_what_maps_show(bundle: Path, scene: Path, tmp_path: 
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
     made = geoseg.quantize(bundle, [scene], output=tmp_path / "int8", chips=24)
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
-    assert (made.chips, made.judged) == (18, 6)
+    assert (made.chips, made.tested) == (18, 6)
     plain = classes_of(scene, tmp_path / "int8", tmp_path, "float32")
     quick = classes_of(scene, tmp_path / "int8", tmp_path, "int8")
     known = plain != 255
@@ -114,12 +117,10 @@ def test_the_command_says_what_int8_costs_and_how_to_use_it(
     command = ["quantize", str(bundle), str(scene), "-o", str(tmp_path / "int8"), "--chips", "8"]
     told = CliRunner().invoke(cli, command)
     assert told.exit_code == 0, told.output
-    assert "of the pixels of 2 chips" in told.output
+    assert "of the pixels of 2 test chips" in told.output
     assert "--precision int8" in told.output
     again = CliRunner().invoke(cli, [*command[:-4], "-o", str(tmp_path / "other"), "--json"])
-    assert (
-        json.loads(again.output)["judged_chips"] == 7
-    )  # a quarter of the 30 that hold enough data
+    assert json.loads(again.output)["test_chips"] == 7  # a quarter of the 30 that hold enough data
 
 
 def test_what_cannot_be_quantized_is_told(bundle: Path, scene: Path, tmp_path: Path) -> None:
@@ -138,6 +139,48 @@ def test_what_cannot_be_quantized_is_told(bundle: Path, scene: Path, tmp_path: P
     with pytest.raises(InputError, match="hold 2 chips with data"):
         geoseg.quantize(bundle, [tmp_path / "small.tif"], output=tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_scenes_of_any_size_and_set_of_bands_have_their_share(scene: Path, tmp_path: Path) -> None:
+    """Chips that lack bands differ from the others in what a graph is compiled for."""
+    model = bundle_of(tmp_path / "sets", {"band_sets": [[0, 1]]}, band_sets=(("red", "green"),))
+    with rasterio.open(scene) as whole:
+        profile = {**whole.profile, "width": 128, "height": 128}
+        for name, count, col in (("all", 3, 100), ("two", 2, 200)):
+            with rasterio.open(tmp_path / f"{name}.tif", "w", **{**profile, "count": count}) as out:
+                out.write(whole.read(window=((0, 128), (col, col + 128)))[:count])
+                out.descriptions = whole.descriptions[:count]
+        with rasterio.open(
+            tmp_path / "tiny.tif", "w", **{**profile, "width": 9, "height": 9}
+        ) as out:
+            out.write(whole.read(window=((0, 9), (100, 109))))
+            out.descriptions = whole.descriptions
+    scenes = [tmp_path / f"{name}.tif" for name in ("tiny", "all", "two")]
+    made = geoseg.quantize(model, scenes, output=tmp_path / "int8")
+    assert (made.chips, made.tested) == (6, 2)
+    assert made.agreement > 0.97
+    both = load_model(tmp_path / "int8", precision="float32").runtime
+    rng = np.random.default_rng(1)
+    some = [rng.random((3, 64, 64), np.float32) for _ in range(5)]
+    some[1][2] = some[2][2] = some[4][2] = np.nan
+    together = list(both.scores(some))
+    for chip, told in zip(some, together, strict=True):
+        np.testing.assert_allclose(next(both.scores([chip])), told, atol=1e-5)
+
+
+def test_ctrl_c_is_told_after_all_of_nncf(bundle: Path, scene: Path, tmp_path: Path) -> None:
+    code = f"""
+import os, signal
+import geoseg
+geoseg.quantize({str(bundle)!r}, [{str(scene)!r}], output={str(tmp_path / "int8")!r}, chips=4)
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    signal.pause()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
 def test_nothing_is_reported_to_anybody() -> None:

@@ -86,7 +86,7 @@ def load_model(
 
 
 def _runtime(bundle: Bundle, runtime: RuntimeName, device: str, precision: Precision) -> Runtime:
-    has_graph = GRAPH in bundle.parts and GRAPH_WEIGHTS in bundle.parts
+    has_graph = precision == "int8" or {GRAPH, GRAPH_WEIGHTS} <= bundle.parts.keys()
     if runtime == "openvino" and not has_graph:
         raise ModelError(f"{bundle.path} holds no graph; choose --runtime torch")
     may_be_gpu = device == "auto" and runtime != "openvino" and precision != "int8"

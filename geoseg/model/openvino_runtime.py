@@ -99,10 +99,11 @@ class OpenVINORuntime(Runtime):
         """A request that has finished for each chip, in their order."""
         running: deque[Any] = deque()
         idle: list[Any] = []
+        compiled: Any = None
         for chip in chips:
-            if not idle and not running:
-                compiled = self._compile(chip)
-                requests = self._streams + WAITING
+            if (wanted := self._compile(chip)) is not compiled:
+                yield from _finished(running)
+                compiled, requests = wanted, self._streams + WAITING
                 idle = [compiled.create_infer_request() for _ in range(requests)]
             if not idle:
                 request = running.popleft()
@@ -112,14 +113,13 @@ class OpenVINORuntime(Runtime):
             request = idle.pop()
             request.start_async([chip[None]], share_inputs=False)
             running.append(request)
-        for request in running:
-            request.wait()
-            yield request
+        yield from _finished(running)
 
     def _compile(self, chip: Array) -> Any:
         missing = np.isnan(chip[:, 0, 0])
         wanted = chip.shape, missing.tobytes()
-        if self._compiled is None or self._compiled[0] != wanted:
+        kept = self._compiled
+        if kept is None or kept[0] != wanted:
             graph = self._graph.clone()
             graph.reshape([1, *chip.shape])
             _tell(graph, missing)
@@ -128,8 +128,15 @@ class OpenVINORuntime(Runtime):
                 "INFERENCE_NUM_THREADS": available_cores(),
                 "INFERENCE_PRECISION_HINT": "bf16" if self._bf16 else "f32",
             }
-            self._compiled = wanted, self._core.compile_model(graph, "CPU", options)
-        return self._compiled[1]
+            self._compiled = kept = wanted, self._core.compile_model(graph, "CPU", options)
+        return kept[1]
+
+
+def _finished(running: deque[Any]) -> Iterator[Any]:
+    while running:
+        request = running.popleft()
+        request.wait()
+        yield request
 
 
 def _core() -> Any:
@@ -163,8 +170,7 @@ def read_graph(bundle: Bundle, name: str, weights: str) -> Any:
         ModelError: if it is missing, cannot be read or does not fit the card.
     """
     if name not in bundle.parts or weights not in bundle.parts:
-        advice = "make one with geoseg quantize" if name == INT8 else "choose --runtime torch"
-        raise ModelError(f"{bundle.path} holds no {name}; {advice}")
+        raise ModelError(f"{bundle.path} holds no {name}; {_advice(name)}")
     try:
         graph = _core().read_model(bundle.parts[name], bundle.parts[weights])
         planes_in = graph.input(0).partial_shape[1].get_length()
@@ -181,9 +187,13 @@ def read_graph(bundle: Bundle, name: str, weights: str) -> Any:
     if _note(graph) != bundle.card.function_sha256:
         raise ModelError(
             f"{bundle.path}: {name} was not made from this card and these weights; "
-            "export the bundle again, or choose --runtime torch"
+            f"export the bundle again, or {_advice(name)}"
         )
     return graph
+
+
+def _advice(name: str) -> str:
+    return "make one with geoseg quantize" if name == INT8 else "choose --runtime torch"
 
 
 def _tell(graph: Any, missing: npt.NDArray[np.bool_]) -> None:

@@ -1,10 +1,11 @@
 """A bundle's graph computed in whole numbers of eight bits, as far as its answers bear that.
 
-NNCF's quantization after training: ranges and corrected biases come from chips, weights do not
-learn anew. Two things stay as precise as they were from the start: what comes before and in the
-first convolution, since the steps of eight bits are too coarse for dark bands beside bright ones,
-and sums of a residual block, where errors add up from block to block. Then as many layers as it
-takes, the most harmful first, are taken back, until few enough pixels have another class.
+Post-training quantization by NNCF: ranges and corrected biases come from calibration chips,
+weights do not learn anew. Two things stay as precise as they were from the start: what comes
+before and in the first convolution, since the steps of eight bits are too coarse for dark bands
+beside bright ones, and sums of a residual block, where errors add up from block to block. Then as
+many layers as it takes, the most harmful first, are taken back, until few enough pixels have
+another class.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -35,17 +38,20 @@ Filled: TypeAlias = tuple[Array, npt.NDArray[np.bool_]]
 
 
 def quantized_graph(
-    bundle: Bundle, ranging: Sequence[Filled], steering: Sequence[Filled], most_changed: float
+    bundle: Bundle,
+    calibration: Sequence[Filled],
+    validation: Sequence[Filled],
+    most_changed: float,
 ) -> tuple[bytes, bytes]:
     """The content of graph_int8.xml and graph_int8.bin.
 
     Args:
         bundle: holds the graph.
-        ranging: chips to take ranges and biases from, all of one shape; a few dozen that show
+        calibration: chips to take ranges and biases from, all of one shape; a few dozen that show
             what there is to see.
-        steering: other chips, by which layers are taken back.
-        most_changed: share of their pixels that may have another class, beyond those that rounding
-            without int8 changes.
+        validation: other chips, by which layers are taken back.
+        most_changed: share of their pixels that may have another class than in float32; as long
+            as there is a layer to take back.
 
     Raises:
         InputError: if NNCF is not installed.
@@ -54,28 +60,32 @@ def quantized_graph(
     nncf = nncf_or_refuse()
     graph = read_graph(bundle, GRAPH, GRAPH_WEIGHTS)
     any_shape = graph.input(0).partial_shape
-    graph.reshape([1, *ranging[0][0].shape])
-    exact = OpenVINORuntime(bundle, "float32").scores(chip for chip, _ in steering)
+    graph.reshape([1, *calibration[0][0].shape])
+    exact = OpenVINORuntime(bundle, "float32").scores(chip for chip, _ in validation)
     answers = [
         (chip[None], scores.argmax(axis=0), valid)
-        for scores, (chip, valid) in zip(exact, steering, strict=True)
+        for scores, (chip, valid) in zip(exact, validation, strict=True)
     ]
-    with redirect_stdout(io.StringIO()):  # bars of its own
-        made = nncf.quantize_with_accuracy_control(
-            graph,
-            nncf.Dataset([chip[None] for chip, _ in ranging]),
-            nncf.Dataset(answers, lambda answer: answer[0]),
-            _same_class,
-            max_drop=most_changed,
-            drop_type=nncf.DropType.ABSOLUTE,
-            preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(ranging),
-            fast_bias_correction=False,
-            ignored_scope=nncf.IgnoredScope(names=_kept(graph), validate=False),
-            advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
-                ranking_subset_size=len(answers)
-            ),
-        )
+    quantize = partial(
+        nncf.quantize_with_accuracy_control,
+        graph,
+        nncf.Dataset([chip[None] for chip, _ in calibration]),
+        nncf.Dataset(answers, lambda answer: answer[0]),
+        _same_class,
+        max_drop=most_changed,
+        drop_type=nncf.DropType.ABSOLUTE,
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(calibration),
+        fast_bias_correction=False,
+        ignored_scope=nncf.IgnoredScope(names=_kept(graph), validate=False),
+        advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
+            ranking_subset_size=len(answers)
+        ),
+    )
+    # NNCF makes cores and drops them, which leaves their thread a stack for signals that is gone
+    # (see openvino_runtime): it gets a thread of its own. Its bars are not ours.
+    with ThreadPoolExecutor(1) as pool, redirect_stdout(io.StringIO()):
+        made = pool.submit(quantize).result()
     made.reshape(any_shape)
     made.set_rt_info(bundle.card.function_sha256, list(GRAPH_NOTE))
     return graph_bytes(made)

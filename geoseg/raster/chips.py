@@ -20,9 +20,8 @@ from geoseg.grid import Window
 
 __all__ = ["ChipPlan", "PlannedChip"]
 
-FITTED_PX = 32
-"""Sides of fitted chips are multiples of this: processors compute so many pixels at once, and few
-shapes have to be compiled."""
+FITTED_PX = 64
+"""Sides of fitted chips are multiples of this, so that few shapes have to be compiled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class ChipPlan:
     """The rim of a chip that is read but not kept."""
     stride: int
     """What the network's input must be a multiple of."""
-    fitted: bool = True
+    fitted: bool = False
     """Whether chips are smaller where as many of them still cover the scene; otherwise they are
     smaller only where the padded scene is."""
 

@@ -29,8 +29,8 @@ __all__ = ["MapWriter", "write_category_names"]
 
 BLOCK_PX = 512
 
-LEAST_CACHE_BYTES = 8 << 20
-"""Of GDAL while it copies. By default it keeps blocks in a twentieth of all memory."""
+COPY_CACHE_BYTES = 64 << 20
+"""GDAL keeps blocks, by default in a twentieth of all memory; a copy meets each of them once."""
 
 
 class MapWriter:
@@ -76,9 +76,6 @@ class MapWriter:
             profile = _profile(grid, len(descriptions))
             if like is not None:
                 profile |= {"dtype": like.dtype, "nodata": like.nodata}
-            values = 2 * BLOCK_PX * grid.width * len(descriptions)  # of two rows of blocks
-            cached = values * np.dtype(profile["dtype"]).itemsize
-            self._copy_cache_bytes = max(LEAST_CACHE_BYTES, cached)
             with georeference_may_lack():
                 self._dataset = rasterio.open(self._strips, "w", **profile)
             _describe(self._dataset, descriptions, tags, legend, scale)
@@ -98,7 +95,7 @@ class MapWriter:
         """Make the COG and check it against what was written."""
         with _writing(self._path):
             self._dataset.close()
-            with rasterio.Env(GDAL_CACHEMAX=self._copy_cache_bytes):
+            with rasterio.Env(GDAL_CACHEMAX=COPY_CACHE_BYTES):
                 rasterio.shutil.copy(
                     self._strips,
                     self._path,

@@ -98,7 +98,7 @@ def run_part(part: str, scene_path: Path, model_path: Path, chip_px: int) -> Non
     """What a process of its own does: the network alone, only reading, or only writing."""
     model = load_model(model_path, precision="float32" if part == "network32" else "auto")
     with open_scene(scene_path, model.card.bands) as scene:
-        plan = ChipPlan(scene.grid.shape, chip_px, HALO_PX, model.card.stride)
+        plan = ChipPlan(scene.grid.shape, chip_px, HALO_PX, model.card.stride, fitted=True)
         if part == "read":
             for planned in plan:
                 model.filled(scene.read(planned.window))
