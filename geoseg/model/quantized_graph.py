@@ -58,6 +58,8 @@ def quantized_graph(
         ModelError: if the graph cannot be read.
     """
     nncf = nncf_or_refuse()
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
     graph = read_graph(bundle, GRAPH, GRAPH_WEIGHTS)
     any_shape = graph.input(0).partial_shape
     graph.reshape([1, *calibration[0][0].shape])
@@ -77,6 +79,10 @@ def quantized_graph(
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(calibration),
         fast_bias_correction=False,
+        # of all chips: by the mean of each one's, a snowfield among forests was another class
+        advanced_quantization_parameters=nncf.AdvancedQuantizationParameters(
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+        ),
         ignored_scope=nncf.IgnoredScope(names=_kept(graph), validate=False),
         advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
             ranking_subset_size=len(answers)
