@@ -60,12 +60,13 @@ def print_prediction(prediction: Prediction) -> None:
     rows, cols = summary["shape"]
     gsd = "unknown gsd" if summary["gsd_m"] is None else f"{summary['gsd_m']:g} m"
     seconds, chips = summary["elapsed_seconds"], summary["chips"]
+    most = "up to " if chips["join"] == "crop" else ""
     click.echo(
         f"{summary['scene']}: {rows} x {cols} pixels at {gsd}, "
         f"{summary['valid_share']:.1%} valid, mapped in {seconds:.1f} s"
     )
     click.echo(
-        f"  by {summary['model']['runtime']}; chips of {chips['chip_px']} px, halo "
+        f"  by {summary['model']['runtime']}; chips of {most}{chips['chip_px']} px, halo "
         f"{chips['halo_px']} px, {chips['join']}"
     )
     for warning in summary["warnings"]:

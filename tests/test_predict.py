@@ -115,7 +115,7 @@ def test_provenance_and_names_are_in_the_file(sample_map: geoseg.Prediction) -> 
     assert tags["GEOSEG_MODEL_SHA256"] == geoseg.load_bundle("landcover").sha256
     assert tags["GEOSEG_SCENE"] == SAMPLE.name
     assert tags["GEOSEG_RUNTIME"].startswith("openvino ")
-    assert tags["GEOSEG_CHIPS"] == "chips of 512 px, halo 22 px, crop"
+    assert tags["GEOSEG_CHIPS"] == "chips of up to 512 px, halo 22 px, crop"
     assert json.loads(tags["GEOSEG_LEGEND"])["2"] == "trees"
 
 
