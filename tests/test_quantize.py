@@ -171,6 +171,7 @@ def test_scenes_of_any_size_and_set_of_bands_have_their_share(scene: Path, tmp_p
 def test_ctrl_c_is_told_after_all_of_nncf(bundle: Path, scene: Path, tmp_path: Path) -> None:
     code = f"""
 import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
 import geoseg
 geoseg.quantize({str(bundle)!r}, [{str(scene)!r}], output={str(tmp_path / "int8")!r}, chips=4)
 try:

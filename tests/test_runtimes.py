@@ -193,6 +193,7 @@ def test_to_quantize_takes_what_may_not_be_there(
 def test_ctrl_c_is_told_where_models_have_come_and_gone(bundle: Path) -> None:
     code = f"""
 import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
 from geoseg.model.loading import load_model
 models = [load_model({str(bundle)!r}, runtime="openvino") for _ in range(2)]
 while models:
