@@ -42,9 +42,8 @@ CHIPS = 48
 
 LEAST_CHIPS = 4
 
-SIDE_PX, LEAST_SIDE_PX = 512, 64
-"""Of these chips; less than the first where the model's own, or a scene, are smaller; scenes
-smaller than the second are left out, unless the model's chips are, too."""
+SIDES_PX = 512, 256, 128, 64
+"""Of these chips: the first that gives enough of them, but no more than the model's own."""
 
 LEAST_VALID = 0.5
 """Share of a chip's pixels that must hold data."""
@@ -107,9 +106,9 @@ def quantize(
         level: see bands.
         keep_clouds: see bands.
         max_pixels: see bands.
-        chips: how many are drawn from the scenes, of 512 px, or less where the model's chips or
-            the smallest scene are smaller; half of them calibrate, a quarter validates, a quarter
-            tests.
+        chips: how many are drawn from the scenes, of 512 px, or less where the model's chips are
+            smaller or the scenes hold too few; half of them calibrate, a quarter validates, a
+            quarter tests.
         seed: of the draw.
 
     Raises:
@@ -169,19 +168,16 @@ def _draw(
 
     Where there are more scenes than chips, some of them, drawn at random.
     """
-    side = min(SIDE_PX, model.card.chip_px)
-    least, large_enough = min(LEAST_SIDE_PX, side), []
-    for place in rng.permutation(len(scenes)):
-        with opening.open(scenes[place], model.card) as scene:
-            if min(scene.grid.shape) >= least:
-                side = min(side, *scene.grid.shape)
-                large_enough.append(scenes[place])
-    side = side // model.card.stride * model.card.stride
-    drawn: list[Filled] = []
-    for number, path in enumerate(large_enough):
-        share = -(-(count - len(drawn)) // (len(large_enough) - number))
+    shapes = []
+    for path in scenes:
         with opening.open(path, model.card) as scene:
-            cells = _cells(scene.grid.shape, side)
+            shapes.append(scene.grid.shape)
+    cells_of = _cells_of(shapes, model.card, count)
+    order = [place for place in rng.permutation(len(scenes)) if cells_of[place]]
+    drawn: list[Filled] = []
+    for number, index in enumerate(order):
+        share, cells = -(-(count - len(drawn)) // (len(order) - number)), cells_of[index]
+        with opening.open(scenes[index], model.card) as scene:
             for place in rng.permutation(len(cells)):
                 if share == 0:
                     break
@@ -192,8 +188,17 @@ def _draw(
     return [drawn[place] for place in rng.permutation(len(drawn))]
 
 
+def _cells_of(shapes: Sequence[tuple[int, int]], card: Card, count: int) -> list[list[Window]]:
+    """Windows of each scene that touch but do not overlap, all of one size."""
+    for side in SIDES_PX:
+        fitting = max(card.stride, min(side, card.chip_px) // card.stride * card.stride)
+        cells = [_cells(shape, fitting) for shape in shapes]
+        if sum(map(len, cells)) >= count:
+            break
+    return cells
+
+
 def _cells(shape: tuple[int, int], side: int) -> list[Window]:
-    """Windows of a scene that touch but do not overlap."""
     rows, cols = (range(0, size - side + 1, side) for size in shape)
     return [Window(row, col, side, side) for row in rows for col in cols]
 
