@@ -119,16 +119,7 @@ def quantize(
     """
     nncf_or_refuse()
     bundle, folder = load_bundle(model), Path(output)
-    if bundle.card.dates == 2:
-        raise InputError(f"{bundle.card.name} compares two scenes; it cannot be quantized")
-    if GRAPH not in bundle.parts or GRAPH_WEIGHTS not in bundle.parts:
-        raise ModelError(f"{bundle.path} holds no graph that could be quantized")
-    if (folder / CARD).exists():
-        raise OutputError(f"{folder} holds a bundle already; choose another folder")
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is no folder; choose another")
-    if chips < LEAST_CHIPS:
-        raise InputError(f"{chips} chips are too few; {LEAST_CHIPS} are the least")
+    _refuse(bundle, folder, chips)
     reading = Reading(bands, sensor, scale, offset, nodata, max_pixels, level, keep_clouds)
     opening = Opening(reading, gsd)
     plain = Model(bundle.card, OpenVINORuntime(bundle, "float32"), bundle.sha256)
@@ -155,6 +146,20 @@ def quantize(
     card = bundle.card.model_copy(update={"figures": {**bundle.card.figures, FIGURE: figures}})
     made = write_bundle(folder, card, parts)
     return Quantization(made, agreement, iou, len(drawn) - quarter, quarter)
+
+
+def _refuse(bundle: Bundle, folder: Path, chips: int) -> None:
+    """What would fail after minutes, or make no sense."""
+    if bundle.card.dates == 2:
+        raise InputError(f"{bundle.card.name} compares two scenes; it cannot be quantized")
+    if GRAPH not in bundle.parts or GRAPH_WEIGHTS not in bundle.parts:
+        raise ModelError(f"{bundle.path} holds no graph that could be quantized")
+    if (folder / CARD).exists():
+        raise OutputError(f"{folder} holds a bundle already; choose another folder")
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is no folder; choose another")
+    if chips < LEAST_CHIPS:
+        raise InputError(f"{chips} chips are too few; {LEAST_CHIPS} are the least")
 
 
 def _draw(
