@@ -24,8 +24,6 @@ from geoseg.cli_options import (
     bands_option,
     device_option,
     folder_option,
-    gsd_option,
-    keep_clouds_option,
     level_option,
     max_pixels_option,
     model_option,
@@ -34,6 +32,7 @@ from geoseg.cli_options import (
     overwrite_option,
     precision_option,
     quiet_option,
+    reading_options,
     runtime_option,
     scale_option,
     sensor_option,
@@ -109,14 +108,7 @@ cli.add_command(job)
 @click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
 @folder_option
 @model_option
-@bands_option
-@sensor_option
-@scale_option
-@offset_option
-@nodata_option
-@level_option
-@gsd_option
-@keep_clouds_option
+@reading_options
 @click.option(
     "--min-confidence",
     type=float,
@@ -339,14 +331,7 @@ def train(
 @click.argument("model", metavar="MODEL")
 @click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
 @click.option("-o", "--output", required=True, metavar="DIR", help="Folder of the new bundle.")
-@bands_option
-@sensor_option
-@scale_option
-@offset_option
-@nodata_option
-@level_option
-@gsd_option
-@keep_clouds_option
+@reading_options
 @click.option(
     "--chips", type=int, default=48, show_default=True, help="How many to draw from the scenes."
 )
@@ -633,14 +618,7 @@ class _SeveralValues(click.Command):
     metavar="METRES",
     help="How far a boundary may be off. Default: two pixels.",
 )
-@bands_option
-@sensor_option
-@scale_option
-@offset_option
-@nodata_option
-@level_option
-@gsd_option
-@keep_clouds_option
+@reading_options
 @runtime_option
 @device_option
 @precision_option

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 
 from geoseg.limits import MAX_PIXELS
@@ -20,6 +23,7 @@ __all__ = [
     "overwrite_option",
     "precision_option",
     "quiet_option",
+    "reading_options",
     "runtime_option",
     "scale_option",
     "sensor_option",
@@ -95,3 +99,19 @@ max_pixels_option = click.option(
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """All that say how a scene is read for a model."""
+    for option in (
+        keep_clouds_option,
+        gsd_option,
+        level_option,
+        nodata_option,
+        offset_option,
+        scale_option,
+        sensor_option,
+        bands_option,
+    ):
+        command = option(command)
+    return command

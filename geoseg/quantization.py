@@ -10,19 +10,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from geoseg.accuracy.matrix import ErrorMatrix, count_pairs
 from geoseg.errors import InputError, ModelError, OutputError
 from geoseg.grid import Window
 from geoseg.limits import MAX_PIXELS
 from geoseg.model.bundle import (
-    CARD,
     GRAPH,
     GRAPH_WEIGHTS,
     INT8,
     INT8_WEIGHTS,
     Bundle,
     load_bundle,
+    refuse_bundle,
     write_bundle,
 )
 from geoseg.model.card import Card
@@ -131,21 +131,26 @@ def quantize(
     quarter = len(drawn) // 4
     test, validation, calibration = np.split(np.arange(len(drawn)), (quarter, 2 * quarter))
     graph, weights = quantized_graph(
-        bundle, [drawn[n] for n in calibration], [drawn[n] for n in validation], MOST_CHANGED
+        bundle,
+        plain.runtime,
+        [drawn[n] for n in calibration],
+        [drawn[n] for n in validation],
+        MOST_CHANGED,
     )
     parts = {**bundle.parts, INT8: graph, INT8_WEIGHTS: weights}
     quick = OpenVINORuntime(replace(bundle, parts=parts), "int8")
-    matrix = _matrix(plain, quick, [drawn[n] for n in test])
-    agreement, iou = float(np.trace(matrix) / matrix.sum()), _iou(matrix, bundle.card)
+    matrix = _compared(plain, quick, [drawn[n] for n in test])
+    each = zip(matrix.names, matrix.iou, strict=True)
+    iou = {name: float(value) for name, value in each if not np.isnan(value)}
     figures = {
-        "same_class": round(agreement, 4),
+        "same_class": round(matrix.overall, 4),
         "iou": {name: round(value, 4) for name, value in iou.items()},
         "chips": len(drawn) - quarter,
         "test_chips": quarter,
     }
     card = bundle.card.model_copy(update={"figures": {**bundle.card.figures, FIGURE: figures}})
     made = write_bundle(folder, card, parts)
-    return Quantization(made, agreement, iou, len(drawn) - quarter, quarter)
+    return Quantization(made, matrix.overall, iou, len(drawn) - quarter, quarter)
 
 
 def _refuse(bundle: Bundle, folder: Path, chips: int) -> None:
@@ -154,8 +159,7 @@ def _refuse(bundle: Bundle, folder: Path, chips: int) -> None:
         raise InputError(f"{bundle.card.name} compares two scenes; it cannot be quantized")
     if GRAPH not in bundle.parts or GRAPH_WEIGHTS not in bundle.parts:
         raise ModelError(f"{bundle.path} holds no graph that could be quantized")
-    if (folder / CARD).exists():
-        raise OutputError(f"{folder} holds a bundle already; choose another folder")
+    refuse_bundle(folder)
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is no folder; choose another")
     if chips < LEAST_CHIPS:
@@ -208,26 +212,16 @@ def _cells(shape: tuple[int, int], side: int) -> list[Window]:
     return [Window(row, col, side, side) for row in rows for col in cols]
 
 
-def _matrix(plain: Model, quick: OpenVINORuntime, test: Sequence[Filled]) -> npt.NDArray[np.int64]:
-    """(K, K), pixels by their class in float32 (rows) and in int8."""
-    count = len(plain.card.legend)
-    matrix = np.zeros((count, count), np.int64)
+def _compared(plain: Model, quick: OpenVINORuntime, test: Sequence[Filled]) -> ErrorMatrix:
+    """Pixels by their class in int8 (rows) and in float32."""
+    names = plain.card.legend.names
+    none = np.zeros(0, np.int64)
+    matrix = count_pairs(none, none, names)
 
     def chips() -> Iterator[Array]:
         return (chip for chip, _ in test)
 
-    answers = zip(plain.runtime.scores(chips()), quick.scores(chips()), test, strict=True)
-    for before, after, (_, valid) in answers:
-        pairs = before.argmax(0)[valid] * count + after.argmax(0)[valid]
-        matrix += np.bincount(pairs, minlength=count * count).reshape(count, count)
+    answers = zip(quick.scores(chips()), plain.runtime.scores(chips()), test, strict=True)
+    for after, before, (_, valid) in answers:
+        matrix += count_pairs(after.argmax(0)[valid], before.argmax(0)[valid], names)
     return matrix
-
-
-def _iou(matrix: npt.NDArray[np.int64], card: Card) -> dict[str, float]:
-    both = np.diag(matrix)
-    either = matrix.sum(axis=0) + matrix.sum(axis=1) - both
-    return {
-        name: float(same / seen)
-        for name, same, seen in zip(card.legend.names, both, either, strict=True)
-        if seen
-    }

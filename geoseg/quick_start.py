@@ -30,11 +30,7 @@ def import_openvino() -> None:
     """
     if "openvino" in sys.modules or CONVERTER in sys.modules:
         return
-    sys.modules[CONVERTER] = None  # type: ignore[assignment]  # as if it were not installed
-    try:
-        import_module("openvino")
-    finally:
-        del sys.modules[CONVERTER]
+    _import_without(CONVERTER, "openvino")
 
 
 def import_nncf() -> ModuleType:
@@ -43,15 +39,19 @@ def import_nncf() -> ModuleType:
     Raises:
         ImportError: if it is not installed.
     """
-    before = sys.modules.get(TELEMETRY)
-    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # as if it were not installed
+    return _import_without(TELEMETRY, "nncf")
+
+
+def _import_without(missing: str, name: str) -> ModuleType:
+    """Import one module as if the other were not installed."""
+    before = sys.modules.get(missing)
+    sys.modules[missing] = None  # type: ignore[assignment]
     try:
-        return import_module("nncf")
+        return import_module(name)
     finally:
-        if before is None:
-            del sys.modules[TELEMETRY]
-        else:
-            sys.modules[TELEMETRY] = before
+        del sys.modules[missing]
+        if before is not None:
+            sys.modules[missing] = before
 
 
 def import_pyogrio() -> None:

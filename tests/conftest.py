@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -111,3 +113,21 @@ def database() -> str:
     if not url:
         pytest.skip("no PostGIS: GEOSEG_TEST_POSTGIS is not set; .ci/postgis starts one")
     return url
+
+
+def assert_ctrl_c_is_told_after(code: str) -> None:
+    """In a process of its own, where Ctrl-C may be ignored, as in a background job."""
+    program = f"""
+import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+{code}
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    signal.pause()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr

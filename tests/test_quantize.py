@@ -14,7 +14,7 @@ import pytest
 import rasterio
 import torch
 from click.testing import CliRunner
-from conftest import NORTH_UP, grey_legend
+from conftest import NORTH_UP, assert_ctrl_c_is_told_after, grey_legend
 
 import geoseg
 from geoseg.cli import cli
@@ -169,19 +169,11 @@ def test_scenes_of_any_size_and_set_of_bands_have_their_share(scene: Path, tmp_p
 
 
 def test_ctrl_c_is_told_after_all_of_nncf(bundle: Path, scene: Path, tmp_path: Path) -> None:
-    code = f"""
-import os, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
-import geoseg
-geoseg.quantize({str(bundle)!r}, [{str(scene)!r}], output={str(tmp_path / "int8")!r}, chips=4)
-try:
-    os.kill(os.getpid(), signal.SIGINT)
-    signal.pause()
-except KeyboardInterrupt:
-    print("interrupted")
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+    folder = tmp_path / "int8"
+    assert_ctrl_c_is_told_after(
+        f"import geoseg\n"
+        f"geoseg.quantize({str(bundle)!r}, [{str(scene)!r}], output={str(folder)!r}, chips=4)"
+    )
 
 
 def test_nothing_is_reported_to_anybody() -> None:

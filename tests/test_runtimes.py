@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import OneHotRuntime, grey_legend, stored_card
+from conftest import OneHotRuntime, assert_ctrl_c_is_told_after, grey_legend, stored_card
 
 import geoseg
 from geoseg.errors import InputError, ModelError
@@ -191,21 +190,12 @@ def test_to_quantize_takes_what_may_not_be_there(
 
 
 def test_ctrl_c_is_told_where_models_have_come_and_gone(bundle: Path) -> None:
-    code = f"""
-import os, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
+    assert_ctrl_c_is_told_after(f"""
 from geoseg.model.loading import load_model
 models = [load_model({str(bundle)!r}, runtime="openvino") for _ in range(2)]
 while models:
     del models[0]
-try:
-    os.kill(os.getpid(), signal.SIGINT)
-    signal.pause()
-except KeyboardInterrupt:
-    print("interrupted")
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+""")
 
 
 def test_a_card_may_keep_its_network_in_float32(bundle: Path, tmp_path: Path) -> None:

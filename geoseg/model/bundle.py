@@ -35,6 +35,7 @@ __all__ = [
     "Bundle",
     "list_models",
     "load_bundle",
+    "refuse_bundle",
     "save_bundle",
     "write_bundle",
 ]
@@ -119,8 +120,7 @@ def save_bundle(folder: str | Path, card: Card, network: nn.Module) -> Bundle:
     from geoseg.model.export import export_graph, weight_bytes, weights_of
 
     folder = Path(folder)
-    if (folder / CARD).exists():
-        raise OutputError(f"{folder} holds a bundle already; choose another folder")
+    refuse_bundle(folder)
     weights = weight_bytes(network)
     contents = {WEIGHTS: weights}
     hashes = {WEIGHTS: hashlib.sha256(weights).hexdigest()}
@@ -132,14 +132,23 @@ def save_bundle(folder: str | Path, card: Card, network: nn.Module) -> Bundle:
     return write_bundle(folder, card, contents)
 
 
+def refuse_bundle(folder: Path) -> None:
+    """Before what is to be written there is made.
+
+    Raises:
+        OutputError: if the folder holds a bundle.
+    """
+    if (folder / CARD).exists():
+        raise OutputError(f"{folder} holds a bundle already; choose another folder")
+
+
 def write_bundle(folder: Path, card: Card, parts: Mapping[str, bytes]) -> Bundle:
     """Write a card with the files that it describes, and load them back.
 
     Raises:
         OutputError: if the folder cannot be written or holds a bundle.
     """
-    if (folder / CARD).exists():
-        raise OutputError(f"{folder} holds a bundle already; choose another folder")
+    refuse_bundle(folder)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
     card = card.model_copy(update={"sha256": hashes})
     try:

@@ -24,8 +24,8 @@ import numpy.typing as npt
 from geoseg.errors import InputError
 from geoseg.model.bundle import GRAPH, GRAPH_WEIGHTS, Bundle
 from geoseg.model.card import GRAPH_NOTE
-from geoseg.model.openvino_runtime import OpenVINORuntime, graph_bytes, read_graph
-from geoseg.model.runtime import Array
+from geoseg.model.openvino_runtime import graph_bytes, read_graph
+from geoseg.model.runtime import Array, Runtime
 from geoseg.quick_start import import_nncf
 
 __all__ = ["Filled", "nncf_or_refuse", "quantized_graph"]
@@ -39,6 +39,7 @@ Filled: TypeAlias = tuple[Array, npt.NDArray[np.bool_]]
 
 def quantized_graph(
     bundle: Bundle,
+    exact: Runtime,
     calibration: Sequence[Filled],
     validation: Sequence[Filled],
     most_changed: float,
@@ -47,6 +48,7 @@ def quantized_graph(
 
     Args:
         bundle: holds the graph.
+        exact: computes it in float32.
         calibration: chips to take ranges and biases from, all of one shape; a few dozen that show
             what there is to see.
         validation: other chips, by which layers are taken back.
@@ -63,10 +65,10 @@ def quantized_graph(
     graph = read_graph(bundle, GRAPH, GRAPH_WEIGHTS)
     any_shape = graph.input(0).partial_shape
     graph.reshape([1, *calibration[0][0].shape])
-    exact = OpenVINORuntime(bundle, "float32").scores(chip for chip, _ in validation)
+    expected = exact.scores(chip for chip, _ in validation)
     answers = [
         (chip[None], scores.argmax(axis=0), valid)
-        for scores, (chip, valid) in zip(exact, validation, strict=True)
+        for scores, (chip, valid) in zip(expected, validation, strict=True)
     ]
     quantize = partial(
         nncf.quantize_with_accuracy_control,
