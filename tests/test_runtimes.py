@@ -15,7 +15,7 @@ from conftest import OneHotRuntime, assert_ctrl_c_is_told_after, grey_legend, st
 import geoseg
 from geoseg.errors import InputError, ModelError
 from geoseg.map_making import memory_bytes
-from geoseg.model import torch_runtime
+from geoseg.model import openvino_runtime, torch_runtime
 from geoseg.model.bundle import load_bundle, save_bundle
 from geoseg.model.card import make_card
 from geoseg.model.loading import Model, load_model
@@ -27,6 +27,9 @@ from geoseg.raster.decision import decide
 from geoseg.scene_mapping import Tiling
 
 WIDTHS = (4, 6)
+
+CAPABILITIES = openvino_runtime._core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+needs_bf16 = pytest.mark.skipif("BF16" not in CAPABILITIES, reason="this processor has no bf16")
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +70,15 @@ def test_where_a_network_breaks_down_nothing_is_decided() -> None:
         assert (array[2:] != 255).all()
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "torch"])
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize(
+    ("runtime", "precision"),
+    [
+        ("openvino", "float32"),
+        pytest.param("openvino", "bf16", marks=needs_bf16),
+        ("torch", "float32"),
+        ("torch", "bf16"),
+    ],
+)
 def test_a_runtimes_decisions_are_those_of_its_scores(
     bundle: Path, runtime: str, precision: str
 ) -> None:
@@ -90,13 +100,34 @@ def test_a_runtime_that_has_rested_goes_on(bundle: Path, runtime: str) -> None:
     np.testing.assert_array_equal(np.stack(list(model.runtime.scores(chips(3)))), before)
 
 
-def test_bf16_is_close_to_float32_and_other(bundle: Path) -> None:
-    reference, *others = (
-        np.stack(list(load_model(bundle, runtime=r, precision=p).runtime.scores(chips(2))))
-        for r, p in (("torch", "float32"), ("torch", "bf16"), ("openvino", "bf16"))
+@pytest.mark.parametrize("runtime", [pytest.param("openvino", marks=needs_bf16), "torch"])
+def test_bf16_is_close_to_float32_and_other(bundle: Path, runtime: str) -> None:
+    reference, scores = (
+        np.stack(list(load_model(bundle, runtime=r, precision=p).runtime.scores(chips(2))))  # type: ignore[arg-type]
+        for r, p in (("torch", "float32"), (runtime, "bf16"))
     )
-    for scores in others:
-        assert 1e-6 < np.abs(scores - reference).max() < 0.03
+    assert 1e-6 < np.abs(scores - reference).max() < 0.03
+
+
+def test_a_processor_without_bf16_is_not_asked_for_it(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WithoutBF16:
+        def __init__(self, core: Any) -> None:
+            self._core = core
+
+        def get_property(self, device: str, name: str) -> Any:
+            told = self._core.get_property(device, name)
+            return [each for each in told if each != "BF16"] if "CAPABIL" in name else told
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._core, name)
+
+    real = openvino_runtime._core()
+    monkeypatch.setattr(openvino_runtime, "_core", lambda: WithoutBF16(real))
+    assert load_model(bundle, runtime="openvino").runtime.label.endswith("cpu, float32")
+    with pytest.raises(InputError, match="has no bf16; choose --precision float32"):
+        load_model(bundle, runtime="openvino", precision="bf16")
 
 
 def test_batches_change_nothing_but_the_pace(bundle: Path) -> None:
