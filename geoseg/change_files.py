@@ -87,7 +87,7 @@ class ChangeFiles:
         self.counts = TransitionCount(grid)
         """What was counted so far."""
         self._raster = MapWriter(
-            self._paths["change"], grid, names, tags=tags, scale=scales, overviews="MODE"
+            self._paths["change"], grid, names, tags=tags, scale=scales, overviews="mode"
         )
 
     def __enter__(self) -> Self:
