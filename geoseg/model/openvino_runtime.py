@@ -16,6 +16,7 @@ from geoseg.errors import InputError, ModelError
 from geoseg.model.bundle import GRAPH, GRAPH_WEIGHTS, INT8, INT8_WEIGHTS, Bundle
 from geoseg.model.card import GRAPH_NOTE
 from geoseg.model.runtime import Array, Precision, Runtime, available_cores
+from geoseg.model.upsampling import merge_upsampling
 from geoseg.raster.decision import Decision, decide
 
 __all__ = ["OpenVINORuntime", "graph_bytes", "read_graph"]
@@ -123,6 +124,8 @@ class OpenVINORuntime(Runtime):
             graph = self._graph.clone()
             graph.reshape([1, *chip.shape])
             _tell(graph, missing)
+            if not self._bf16:  # whose matrix units may prefer it as it is: that was not measured
+                merge_upsampling(graph)
             options = {
                 "NUM_STREAMS": self._streams,
                 "INFERENCE_NUM_THREADS": available_cores(),
