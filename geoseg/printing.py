@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from geoseg.errors import InputError, SceneError
+from geoseg.errors import GeosegError, InputError, SceneError
 
 if TYPE_CHECKING:
     from geoseg.accuracy.design import Design
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "card_facts",
+    "complain",
     "print_change",
     "print_design",
     "print_evaluation",
@@ -42,6 +43,7 @@ __all__ = [
     "print_quantization",
     "print_training",
     "product_facts",
+    "progress_bar",
     "scene_facts",
     "table",
     "training_bar",
@@ -422,3 +424,22 @@ def training_bar(*, show: bool) -> Iterator[Callable[[Progress], None] | None]:
     finally:
         if moving:
             click.echo(err=True)
+
+
+@contextmanager
+def progress_bar(name: str, *, show: bool) -> Iterator[Callable[[float], None] | None]:
+    """A bar on a terminal, nothing when piped."""
+    if not (show and sys.stderr.isatty()):
+        yield None
+        return
+    with click.progressbar(length=1000, label=name, file=sys.stderr) as bar:
+
+        def advance(share: float) -> None:
+            bar.update(round(share * 1000) - bar.pos)
+
+        yield advance
+
+
+def complain(error: GeosegError) -> None:
+    """Why something failed, in one line."""
+    click.echo(f"geoseg: error: {error}", err=True)
