@@ -7,7 +7,7 @@ returns a new grid.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -23,9 +23,6 @@ from geoseg.errors import GridError
 __all__ = ["Grid", "Window", "between_crs"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-
-MOST_OF_ONE_THREAD = 1 << 17
-"""Products of numbers in a matrix product that numpy's BLAS does in the thread that asks for it."""
 
 NODE_SPACING_M = 5_000.0
 """Cell areas are computed this far apart and interpolated: relative error below 1e-7."""
@@ -283,34 +280,39 @@ class Grid:
         lines = nodes[row_at] * (1 - row_part[:, None]) + nodes[row_at + 1] * row_part[:, None]
         return np.asarray(lines[:, col_at] * (1 - col_part) + lines[:, col_at + 1] * col_part)
 
-    def area_sums_m2(
-        self, window: Window, masks: Iterable[npt.NDArray[np.bool_]]
-    ) -> list[float] | None:
-        """The true area of the pixels of each mask (height, width) of a window, in square metres.
+    def run_areas_m2(
+        self,
+        window: Window,
+        rows: npt.NDArray[np.intp],
+        starts: npt.NDArray[np.intp],
+        stops: npt.NDArray[np.intp],
+    ) -> Floats | None:
+        """The true area of pixels that follow each other along a row, in square metres.
 
         The sums of `cell_area_m2`, without an area for each pixel: what it interpolates is linear
-        along rows and columns, so a mask needs only its sums with the weights of the nodes.
+        between rows of nodes, along which a run is the difference of two sums from the first.
+
+        Args:
+            window: what rows and columns are counted from.
+            rows: (N,), that of each run.
+            starts: (N,), its first column.
+            stops: (N,), one past its last.
 
         Returns:
-            None where an area is not known.
+            (N,); None where an area is not known.
         """
         step = self._node_spacing_px()
-        rows, row_at, row_part = _nodes(window.row, window.height, step)
-        cols, col_at, col_part = _nodes(window.col, window.width, step)
-        nodes = self.cell_area_m2_at(*np.meshgrid(rows, cols, indexing="ij"))
+        node_rows, row_at, row_part = _nodes(window.row, window.height, step)
+        node_cols, col_at, col_part = _nodes(window.col, window.width, step)
+        nodes = self.cell_area_m2_at(*np.meshgrid(node_rows, node_cols, indexing="ij"))
         if nodes is None or not np.isfinite(nodes).all():
             return None
-        down = _weights(len(rows), row_at, row_part)
-        # sums of a row's weights in single precision: at most 1e-7 off
-        across = _weights(len(cols), col_at, col_part).astype(np.float32)
-        cells = [(j, slice(*np.searchsorted(col_at, (j, j + 1)))) for j in np.unique(col_at)]
-        sums = []
-        for mask in masks:
-            lines = np.zeros((window.height, len(cols)))
-            for j, part in cells:  # a pixel has two nodes along its row
-                lines[:, j : j + 2] += _products(mask[:, part], across[part, j : j + 2])
-            sums.append(float(((down.T @ lines) * nodes).sum()))
-        return sums
+        cells = nodes[:, col_at] * (1 - col_part) + nodes[:, col_at + 1] * col_part
+        until = np.pad(np.cumsum(cells, axis=1), ((0, 0), (1, 0)))
+        at, part = row_at[rows], row_part[rows]
+        above = until[at, stops] - until[at, starts]
+        below = until[at + 1, stops] - until[at + 1, starts]
+        return np.asarray(above * (1 - part) + below * part)
 
     def cell_area_m2_at(
         self, rows: npt.NDArray[np.float64], cols: npt.NDArray[np.float64]
@@ -367,27 +369,6 @@ def _nodes(
     place = np.arange(start, start + count) / step - first
     at = np.floor(place).astype(np.intp)
     return nodes, at, place - at
-
-
-def _weights(
-    count: int, at: npt.NDArray[np.intp], part: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """(pixels, nodes), how much each node has to say about each pixel."""
-    weights = np.zeros((len(at), count))
-    places = np.arange(len(at))
-    weights[places, at] = 1 - part
-    weights[places, at + 1] += part
-    return weights
-
-
-def _products(
-    mask: npt.NDArray[np.bool_], weights: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """Mask @ weights, in pieces that BLAS does not hand to threads, which would wait for cores."""
-    parts = -(-mask.size * weights.shape[1] // MOST_OF_ONE_THREAD)
-    return np.concatenate(
-        [part.astype(np.float32) @ weights for part in np.array_split(mask, parts)]
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,8 @@ from geoseg.legend import NODATA, UNCERTAIN, UNCERTAIN_NAME, Legend
 __all__ = ["AreaCount", "ClassArea"]
 
 
-FEW_CLASSES = 24
-"""Up to so many, a mask for each is quicker than an area for each pixel."""
-
-COUNTED_AT_ONCE = 1 << 18
-"""Pixels: numpy takes eight bytes for each that it counts."""
+COUNTED_AT_ONCE = 1 << 19
+"""Pixels: of a map that is nothing but noise, each takes a hundred bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +48,29 @@ class AreaCount:
 
     def add(self, window: Window, classes: npt.NDArray[np.uint8]) -> None:
         """Count a strip of class codes, (H, W), that lies at `window`."""
-        codes = classes.ravel()
-        pixels = np.zeros(NODATA + 1, np.int64)
-        for first in range(0, len(codes), COUNTED_AT_ONCE):
-            part = codes[first : first + COUNTED_AT_ONCE]
-            pixels += np.bincount(part, minlength=NODATA + 1)
-        self._pixels += pixels
-        present = np.flatnonzero(pixels[:NODATA])
-        if len(present) <= FEW_CLASSES:
-            sums = self._grid.area_sums_m2(window, (classes == code for code in present))
-            if sums is not None:
-                self._square_metres[present] += sums
-                return
+        rows = max(1, COUNTED_AT_ONCE // window.width)
+        for part in window.row_strips(rows):
+            self._add(part, classes[part.within(window)])
+
+    def _add(self, window: Window, classes: npt.NDArray[np.uint8]) -> None:
+        rows, starts, stops = _runs(classes)
+        codes = classes[rows, starts]
+        self._pixels += np.bincount(codes, stops - starts, NODATA + 1).astype(np.int64)
+        if not self._has_areas:
+            return
+        areas = self._grid.run_areas_m2(window, rows, starts, stops)
+        if areas is None:  # somewhere the CRS does not reach the Earth
+            self._add_pixel_by_pixel(window, classes)
+        else:
+            self._square_metres += np.bincount(codes, areas, NODATA + 1)
+
+    def _add_pixel_by_pixel(self, window: Window, classes: npt.NDArray[np.uint8]) -> None:
         areas = self._grid.cell_area_m2(window)
         if areas is not None:
             known = np.isfinite(areas)
             self.off_the_earth += int((~known[classes != NODATA]).sum())
             weights = np.where(known, areas, 0).ravel()
-            self._square_metres += np.bincount(codes, weights, minlength=NODATA + 1)
+            self._square_metres += np.bincount(classes.ravel(), weights, NODATA + 1)
 
     @property
     def valid_pixels(self) -> int:
@@ -108,3 +110,15 @@ class AreaCount:
             )
             for code, name in names.items()
         ]
+
+
+def _runs(
+    classes: npt.NDArray[np.uint8],
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Where one class follows itself along a row: the row, the first column, one past the last."""
+    begins = np.ones(classes.shape, np.bool_)
+    np.not_equal(classes[:, 1:], classes[:, :-1], out=begins[:, 1:])
+    first = np.flatnonzero(begins)
+    rows = np.repeat(np.arange(len(classes)), np.count_nonzero(begins, axis=1))
+    before = rows * classes.shape[1]
+    return rows, first - before, np.append(first[1:], classes.size) - before
