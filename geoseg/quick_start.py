@@ -11,13 +11,15 @@ from importlib import import_module
 from importlib.metadata import version
 from types import ModuleType
 
-__all__ = ["import_nncf", "import_openvino", "import_pyogrio"]
+__all__ = ["import_nncf", "import_numba", "import_openvino", "import_pyogrio"]
 
 PUT_OFF = ("pandas", "geopandas")
 """pyogrio imports them to see their versions, and again where it makes or takes a data frame."""
 
 TELEMETRY = "openvino_telemetry"
 """NNCF would report with it, to a service on the internet, what it is used for."""
+
+LINEAR_ALGEBRA = "scipy.linalg"
 
 CONVERTER = "openvino.tools.ovc"
 """openvino imports it where it is installed, with a command line and telemetry of its own."""
@@ -40,6 +42,12 @@ def import_nncf() -> ModuleType:
         ImportError: if it is not installed.
     """
     return _import_without(TELEMETRY, "nncf")
+
+
+def import_numba() -> None:
+    """Import numba without scipy's linear algebra, which it wants for compiled matrix products."""
+    if LINEAR_ALGEBRA not in sys.modules:
+        _import_without(LINEAR_ALGEBRA, "numba.np.arraymath")
 
 
 def _import_without(missing: str, name: str) -> ModuleType:

@@ -44,7 +44,8 @@ def test_a_map_needs_neither_torch_nor_data_frames(tmp_path: Path, options: list
         "openvino.tools.ovc",
     )
     assert loaded_after(code, *heavy) == []
-    polygons = loaded_after(code.replace("-q", "--overwrite', '-q"), "numba", "pyogrio")
+    ours = "numba", "pyogrio", "scipy.linalg"
+    polygons = loaded_after(code.replace("-q", "--overwrite', '-q"), *ours)
     assert polygons == ([] if options else ["numba", "pyogrio"])
 
 

@@ -95,12 +95,13 @@ def predict(
     One bad scene does not stop the others; it is reported, and the exit status says so.
     """
     _refuse_twins(scenes)
-    from geoseg.quick_start import import_openvino, import_pyogrio
+    from geoseg.quick_start import import_numba, import_openvino, import_pyogrio
 
     if options["runtime"] != "torch":
         import_openvino()
     if not no_polygons:
         import_pyogrio()
+        import_numba()
     from geoseg.prediction import predict_scenes
 
     options |= {"polygons": not no_polygons, "preview": not no_preview}
