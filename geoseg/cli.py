@@ -23,12 +23,7 @@ from geoseg.commands.maps import change, predict, vectorize
 from geoseg.commands.models import info, models, quantize, train
 from geoseg.errors import GeosegError
 
-COMMANDS = (
-    *(predict, change, vectorize),
-    *(train, quantize, models, info),
-    *(evaluate, sample, accuracy),
-    job,
-)
+VERBS = accuracy, change, evaluate, info, job, models, predict, quantize, sample, train, vectorize
 
 STANDARD_ERROR = 2
 CLOSED_PIPE = 141
@@ -90,8 +85,8 @@ def cli() -> None:
     """Satellite and aerial scenes in, maps out."""
 
 
-for command in COMMANDS:
-    cli.add_command(command)
+for verb in VERBS:
+    cli.add_command(verb)
 
 
 if __name__ == "__main__":

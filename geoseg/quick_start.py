@@ -20,6 +20,7 @@ TELEMETRY = "openvino_telemetry"
 """NNCF would report with it, to a service on the internet, what it is used for."""
 
 LINEAR_ALGEBRA = "scipy.linalg"
+"""numba imports it to compile matrix products; we compile none."""
 
 CONVERTER = "openvino.tools.ovc"
 """openvino imports it where it is installed, with a command line and telemetry of its own."""

@@ -59,9 +59,13 @@ def test_a_map_has_overviews_until_one_fits_a_block(
         assert dataset.overviews(1) == factors
 
 
-def test_an_overview_shows_the_commonest_class_that_it_stands_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [{}, {"COMPRESS_OVERVIEW": "JPEG", "TIFF_USE_OVR": "YES"}])
+def test_an_overview_shows_the_commonest_class_that_it_stands_for(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
     classes = speckled((1, 600, 700), 3)
-    path = written(tmp_path / "map.tif", classes, grey_legend(3))
+    with rasterio.Env(**settings):
+        path = written(tmp_path / "map.tif", classes, grey_legend(3))
     with rasterio.open(path, overview_level=0) as overview:
         shown = overview.read(1)
     assert shown.shape == (300, 350)

@@ -193,9 +193,10 @@ def test_a_full_disk_is_one_line_status_3_and_no_file(scene: Path, small_disk: P
     assert list(small_disk.iterdir()) == []
 
 
-def test_a_limit_on_file_size_is_a_full_disk_too(scene: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("most", [100_000, 550_000])  # in the map's strips, in its overviews
+def test_a_limit_on_file_size_is_a_full_disk_too(scene: Path, tmp_path: Path, most: int) -> None:
     limit = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); " \
-            "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); " \
+            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most})); " \
             "from geoseg.cli import main; main()"  # fmt: skip
     run = subprocess.run(
         [sys.executable, "-c", limit, "predict", str(scene), "-o", str(tmp_path / "out")],

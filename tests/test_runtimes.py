@@ -109,6 +109,19 @@ def test_bf16_is_close_to_float32_and_other(bundle: Path, runtime: str) -> None:
     assert 1e-6 < np.abs(scores - reference).max() < 0.03
 
 
+@pytest.mark.parametrize(
+    ("precision", "merged"), [("float32", True), pytest.param("bf16", False, marks=needs_bf16)]
+)
+def test_upsampling_is_merged_where_that_was_measured(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, precision: str, merged: bool
+) -> None:
+    graphs: list[Any] = []
+    monkeypatch.setattr(openvino_runtime, "merge_upsampling", graphs.append)
+    model = load_model(bundle, runtime="openvino", precision=precision)  # type: ignore[arg-type]
+    assert len(list(model.runtime.scores(chips(2)))) == 2
+    assert len(graphs) == merged
+
+
 def test_a_processor_without_bf16_is_not_asked_for_it(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

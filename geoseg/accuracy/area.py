@@ -14,7 +14,7 @@ __all__ = ["AreaCount", "ClassArea"]
 
 
 COUNTED_AT_ONCE = 1 << 19
-"""Pixels: of a map that is nothing but noise, each takes a hundred bytes."""
+"""Pixels: where each is of another class than the last, they take 64 bytes of memory each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class AreaCount:
 
     def add(self, window: Window, classes: npt.NDArray[np.uint8]) -> None:
         """Count a strip of class codes, (H, W), that lies at `window`."""
-        rows = max(1, COUNTED_AT_ONCE // window.width)
+        rows = max(1, COUNTED_AT_ONCE // max(1, window.width))
         for part in window.row_strips(rows):
             self._add(part, classes[part.within(window)])
 

@@ -227,6 +227,10 @@ def change(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def vectorize(raster: str, classes: str | None, as_json: bool, **options: Any) -> None:
     """Turn a class raster into polygons that share their borders: no gaps, no overlaps."""
+    from geoseg.quick_start import import_numba, import_pyogrio
+
+    import_pyogrio()
+    import_numba()
     from geoseg.vectorization import vectorize as vectorize_raster
 
     wanted = None if classes is None else classes.split(",")

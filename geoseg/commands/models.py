@@ -12,11 +12,7 @@ import click
 
 from geoseg import printing
 from geoseg.commands import INTERRUPTED
-from geoseg.commands.options import (
-    max_pixels_option,
-    quiet_option,
-    reading_options,
-)
+from geoseg.commands.options import max_pixels_option, quiet_option, reading_options
 from geoseg.errors import GeosegError
 
 __all__ = ["info", "models", "quantize", "train"]

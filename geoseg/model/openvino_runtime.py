@@ -66,6 +66,7 @@ class OpenVINORuntime(Runtime):
         left_open = precision in ("auto", "int8")  # of int8, for what is not quantized
         wanted = bundle.card.allows_bf16 if left_open else precision == "bf16"
         self._bf16 = wanted and has_bf16
+        self._in_float32 = not (in_int8 or self._bf16)
         self._streams = min(available_cores(), MOST_STREAMS)
         self._compiled: tuple[Any, Any] | None = None
         version = openvino.get_version().split("-")[0]
@@ -124,7 +125,7 @@ class OpenVINORuntime(Runtime):
             graph = self._graph.clone()
             graph.reshape([1, *chip.shape])
             _tell(graph, missing)
-            if not self._bf16:  # whose matrix units may prefer it as it is: that was not measured
+            if self._in_float32:  # what it does to other precisions has not been measured
                 merge_upsampling(graph)
             options = {
                 "NUM_STREAMS": self._streams,

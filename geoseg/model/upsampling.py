@@ -21,10 +21,13 @@ CONVOLUTION = {"strides": [1, 1], "dilations": [1, 1], "pads_begin": [1, 1], "pa
 
 NEAREST = {
     "mode": "nearest",
+    "shape_calculation_mode": "sizes",
     "coordinate_transformation_mode": "asymmetric",
     "nearest_mode": "floor",
+    "pads_begin": [0, 0, 0, 0],
+    "pads_end": [0, 0, 0, 0],
 }
-"""Upsampling that repeats every pixel."""
+"""Upsampling to a given size that repeats pixels."""
 
 
 def merge_upsampling(graph: Any) -> None:
@@ -33,7 +36,8 @@ def merge_upsampling(graph: Any) -> None:
         if not _keeps_the_size(node):
             continue
         parts = _parts(node.input_value(0))
-        if any(_before_doubling(part) is not None for part in parts):
+        doubled = [_before_doubling(part) is not None for part in parts]
+        if any(doubled) and doubled.count(False) <= 1:
             node.output(0).replace(_merged(parts, node.input_value(1).get_node().get_data()))
 
 
@@ -46,7 +50,7 @@ def _keeps_the_size(node: Any) -> bool:
 
 def _is(node: Any, kind: str, how: Mapping[str, Any]) -> bool:
     told = node.get_attributes()
-    return node.get_type_name() == kind and all(told[name] == how[name] for name in how)
+    return node.get_type_name() == kind and all(told.get(name) == how[name] for name in how)
 
 
 def _parts(features: Any) -> list[Any]:
@@ -56,12 +60,13 @@ def _parts(features: Any) -> list[Any]:
 
 
 def _before_doubling(features: Any) -> Any | None:
+    """What was doubled along its sides, for this use alone; None where something else was done."""
     node = features.get_node()
-    if not _is(node, "Interpolate", NEAREST):
+    if not _is(node, "Interpolate", NEAREST) or len(features.get_target_inputs()) > 1:
         return None
     small = node.input_value(0)
-    doubled = [2 * side for side in small.shape[2:]]
-    return small if [*features.shape[2:]] == doubled else None
+    count, channels, height, width = small.shape
+    return small if [*features.shape] == [count, channels, 2 * height, 2 * width] else None
 
 
 def _merged(parts: list[Any], weights: npt.NDArray[np.float32]) -> Any:

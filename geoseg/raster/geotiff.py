@@ -30,19 +30,23 @@ __all__ = ["MapWriter", "write_category_names"]
 
 BLOCK_PX = 512
 
-DEFLATE_LEVEL = 5
-"""Of 9; GDAL's own choice, 6, takes more than twice as long for files a fourteenth smaller."""
-
-COPY_CACHE_BYTES = 64 << 20
-"""GDAL keeps blocks, by default in a twentieth of all memory; a copy meets each of them once."""
+COPYING = {
+    # GDAL keeps blocks, by default in a twentieth of all memory; a copy meets each of them once
+    "GDAL_CACHEMAX": 64 << 20,
+    # what a person has set for overviews of their own is not for ours, which are copied
+    "COMPRESS_OVERVIEW": "NONE",
+    "TIFF_USE_OVR": "NO",
+    "USE_RRD": "NO",
+}
+"""GDAL's settings while a COG is made."""
 
 
 class MapWriter:
     """Writes a byte raster strip by strip, then turns it into a checked COG.
 
     Strips go to a plain file beside the destination as they come, so memory does not grow with
-    the scene. `close` makes the COG from it, reads the COG back and compares every pixel by
-    checksum.
+    the scene; with overviews it takes 4/3 of the raster's uncompressed size. `close` makes the COG
+    from it, reads the COG back and compares every pixel by checksum.
 
     Args:
         path: the COG to make; whatever is there is replaced.
@@ -99,8 +103,8 @@ class MapWriter:
     def close(self) -> None:
         """Make the COG and check it against what was written."""
         with _writing(self._path):
-            with rasterio.Env(GDAL_CACHEMAX=COPY_CACHE_BYTES):
-                # beside the strips, uncompressed: the COG driver would pack and unpack its own
+            with rasterio.Env(**COPYING):
+                # behind the strips, uncompressed: the COG driver would pack and unpack its own
                 self._dataset.build_overviews(_factors(self._grid), Resampling[self._overviews])
                 self._dataset.close()
                 rasterio.shutil.copy(
@@ -109,7 +113,6 @@ class MapWriter:
                     driver="COG",
                     BLOCKSIZE=BLOCK_PX,
                     COMPRESS="DEFLATE",
-                    LEVEL=DEFLATE_LEVEL,
                     BIGTIFF="IF_SAFER",
                     OVERVIEWS="FORCE_USE_EXISTING",
                     NUM_THREADS="ALL_CPUS",

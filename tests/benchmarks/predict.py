@@ -157,10 +157,17 @@ def ways(
     stride, wide = CHIP_PX - 2 * HALO_PX, CHIP_PX - HALO_PX
     torch, openvino = ("--runtime=torch", "--device=cpu"), ("--runtime=openvino",)
     fp32, bf16 = "--precision=float32", "--precision=bf16"
-    in_int8 = {}
+    large = f"--chip={LARGE_PX}"
+    in_bf16, in_int8, alone_in_float32 = {}, {}, {}
+    usual = "bf16" if has_bf16() else "float32"
+    if has_bf16():
+        in_bf16 = {
+            "geoseg, openvino bf16": ours("bf16", *openvino, bf16),
+            "geoseg, torch bf16": ours("torch16", *torch, bf16),
+        }
+        alone_in_float32 = {"bare network, openvino float32": part("network32")}
     if quantized is not None:
         int8 = partial(ours, "int8", *openvino, "--precision=int8", model=quantized)
-        large = f"--chip={LARGE_PX}"
         in_int8 = {
             "geoseg, openvino int8": int8(),
             f"geoseg, openvino int8, chips of {LARGE_PX} px": int8(large),
@@ -168,20 +175,24 @@ def ways(
     return {
         "geoseg, torch float32 (the reference)": ours("reference", *torch, fp32),
         "geoseg, openvino float32": ours("float32", *openvino, fp32),
-        "geoseg, openvino bf16": ours("bf16", *openvino, bf16),
-        f"geoseg, openvino bf16, chips of {LARGE_PX} px": ours(
-            "large", *openvino, bf16, f"--chip={LARGE_PX}"
-        ),
+        **in_bf16,
+        f"geoseg, openvino {usual}, chips of {LARGE_PX} px": ours("large", *openvino, large),
         **in_int8,
-        "geoseg, torch bf16": ours("torch16", *torch, bf16),
         f"torchgeo loop, same chips (stride {stride})": peer(stride),
         f"torchgeo loop, half the overlap ({wide})": peer(wide),
-        "bare network, openvino bf16": part("network"),
-        f"bare network, openvino bf16, of {LARGE_PX} px": part("network", LARGE_PX),
-        "bare network, openvino float32": part("network32"),
+        f"bare network, openvino {usual}": part("network"),
+        f"bare network, openvino {usual}, of {LARGE_PX} px": part("network", LARGE_PX),
+        **alone_in_float32,
         "read only": part("read"),
         "write only": part("write"),
     }
+
+
+def has_bf16() -> bool:
+    """Whether the processor computes it itself."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def main() -> None:
