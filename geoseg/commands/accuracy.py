@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -119,12 +121,10 @@ def evaluate(
             **options,
         )
     if as_json:
-        files = {what: str(path) for what, path in evaluation.files.items()}
-        click.echo(json.dumps({**to_dict(evaluation.figures), "files": files}))
+        _echo_json(to_dict(evaluation.figures), evaluation.files)
     elif not quiet:
         printing.print_evaluation(evaluation.figures)
-        for path in evaluation.files.values():
-            click.echo(f"  {path}")
+        _echo_paths(evaluation.files)
 
 
 @click.command()
@@ -178,12 +178,10 @@ def sample(classes: str, expected: str | None, as_json: bool, quiet: bool, **opt
 
     drawn = draw_sample(classes, expected=_expectations(expected), **options)
     if as_json:
-        files = {what: str(path) for what, path in drawn.files.items()}
-        click.echo(json.dumps({**drawn.design.to_dict(), "files": files}))
+        _echo_json(drawn.design.to_dict(), drawn.files)
     elif not quiet:
         printing.print_design(drawn.design)
-        for path in drawn.files.values():
-            click.echo(f"  {path}")
+        _echo_paths(drawn.files)
 
 
 @click.command()
@@ -230,12 +228,19 @@ def accuracy(
     groups = [tuple(each.split("+")) for each in merge]
     assessment = assess_accuracy(classes, reference, merge=groups, **options)
     if as_json:
-        files = {what: str(path) for what, path in assessment.files.items()}
-        click.echo(json.dumps({**to_dict(assessment.judgement), "files": files}))
+        _echo_json(to_dict(assessment.judgement), assessment.files)
     elif not quiet:
         printing.print_judgement(assessment.judgement)
-        for path in assessment.files.values():
-            click.echo(f"  {path}")
+        _echo_paths(assessment.files)
+
+
+def _echo_json(figures: Mapping[str, Any], files: Mapping[str, Path]) -> None:
+    click.echo(json.dumps({**figures, "files": {what: str(path) for what, path in files.items()}}))
+
+
+def _echo_paths(files: Mapping[str, Path]) -> None:
+    for path in files.values():
+        click.echo(f"  {path}")
 
 
 def _expectations(text: str | None) -> float | dict[str, float] | None:
