@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from geoseg.model.card import GRAPH_NOTE, Card
 from geoseg.model.network import ScoringNetwork, scoring_network
-from geoseg.model.openvino_runtime import graph_bytes
+from geoseg.model.saved_graph import graph_bytes
 from geoseg.nets.network import COUNTER, Network, plane_bands, which_planes
 
 __all__ = ["export_graph", "weight_bytes", "weights_of"]

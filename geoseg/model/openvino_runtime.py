@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -19,7 +17,7 @@ from geoseg.model.runtime import Array, Precision, Runtime, available_cores
 from geoseg.model.upsampling import merge_upsampling
 from geoseg.raster.decision import Decision, decide
 
-__all__ = ["OpenVINORuntime", "graph_bytes", "read_graph"]
+__all__ = ["OpenVINORuntime", "read_graph"]
 
 MOST_STREAMS = 8
 """Chips that are computed at a time; with more cores, each chip has several."""
@@ -155,16 +153,6 @@ def _core() -> Any:
         if not _CORE:
             _CORE.append(openvino.Core())
         return _CORE[0]
-
-
-def graph_bytes(graph: Any) -> tuple[bytes, bytes]:
-    """What a bundle holds of a graph: operations, and weights."""
-    import openvino
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / GRAPH
-        openvino.save_model(graph, path, compress_to_fp16=False)
-        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
 def read_graph(bundle: Bundle, name: str, weights: str) -> Any:

@@ -24,8 +24,9 @@ import numpy.typing as npt
 from geoseg.errors import InputError
 from geoseg.model.bundle import GRAPH, GRAPH_WEIGHTS, Bundle
 from geoseg.model.card import GRAPH_NOTE
-from geoseg.model.openvino_runtime import graph_bytes, read_graph
+from geoseg.model.openvino_runtime import read_graph
 from geoseg.model.runtime import Array, Runtime
+from geoseg.model.saved_graph import graph_bytes
 from geoseg.quick_start import import_nncf
 
 __all__ = ["Filled", "nncf_or_refuse", "quantized_graph"]

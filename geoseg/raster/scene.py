@@ -139,7 +139,8 @@ class SourceScene:
             values = self._in_units(stored)
             if stored.dtype.kind == "f":
                 known &= np.isfinite(values).all(axis=0)
-            values[:, ~known] = 0
+            if not known.all():
+                values[:, ~known] = 0
             if inside == window:
                 return Chip(values, known, window)
             valid[place], pixels[:, *place] = known, values
