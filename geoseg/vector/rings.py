@@ -110,7 +110,8 @@ def _straighten(ring: Numbers, size: int, target: Numbers) -> int:
         x, y = ring[k, 0], ring[k, 1]
         across = (x - ring[before, 0]) * (ring[after, 1] - y)
         if ring[k, 2] == 2 or across != (y - ring[before, 1]) * (ring[after, 0] - x):
-            target[count] = ring[k]
+            for part in range(3):  # a whole row takes seconds to compile, for its error's text
+                target[count, part] = ring[k, part]
             count += 1
     return count
 
@@ -184,13 +185,16 @@ def _put_ring(
 
 
 @compiled
-def _widest(border_starts: Numbers, halves: Halves, count: int) -> int:
+def _widest(border_starts: Numbers, halves: Halves) -> int:
     """The most vertices that one patch has, over all its rings."""
-    vertices = np.zeros(count, np.int64)
+    widest = vertices = 0
     for half in range(len(halves.places)):
+        if half and halves.places[half] != halves.places[half - 1]:
+            vertices = 0
         border = halves.borders[half]
-        vertices[halves.places[half]] += border_starts[border + 1] - border_starts[border]
-    return int(vertices.max()) if count else 0
+        vertices += border_starts[border + 1] - border_starts[border]
+        widest = max(widest, vertices)
+    return widest
 
 
 @compiled
@@ -208,7 +212,7 @@ def write_polygons(
     perimeters: npt.NDArray[np.float64],
 ) -> None:
     """Walk each patch's rings; the shell goes first."""
-    widest = _widest(border_starts, halves, len(perimeters))
+    widest = _widest(border_starts, halves)
     passed = np.zeros(len(halves.places), np.bool_)
     ring = np.empty((widest, 3), np.int64)
     cut = np.empty((2 * widest if smooth else 0, 3), np.int64)
