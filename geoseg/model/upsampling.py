@@ -91,8 +91,8 @@ def _merged(parts: list[Any], weights: npt.NDArray[np.float32]) -> Any:
 def _transposed(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """(out, in, 3, 3) of the doubled features to (in, out, 4, 4) of those before.
 
-    Along a side, an even pixel of the doubled features has the same one behind it as the next, an
-    odd one the same as the one before.
+    Along a side, an even pixel is a copy of the same feature as the next one, an odd pixel as the
+    one before it: weights that fall on copies are summed.
     """
     for axis in (2, 3):
         before, here, after = np.moveaxis(weights, axis, 0)
