@@ -24,6 +24,9 @@ __all__ = ["Grid", "Window", "between_crs"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
+Between: TypeAlias = tuple[npt.NDArray[np.intp], Floats]
+"""For each pixel the node before it, and the part of the way to the next."""
+
 NODE_SPACING_M = 5_000.0
 """Cell areas are computed this far apart and interpolated: relative error below 1e-7."""
 
@@ -270,11 +273,7 @@ class Grid:
             Square metres, (height, width) of the window; None when there is no CRS, or none
             that has a place on the Earth.
         """
-        window = window or self.window
-        step = self._node_spacing_px()
-        rows, row_at, row_part = _nodes(window.row, window.height, step)
-        cols, col_at, col_part = _nodes(window.col, window.width, step)
-        nodes = self.cell_area_m2_at(*np.meshgrid(rows, cols, indexing="ij"))
+        nodes, (row_at, row_part), (col_at, col_part) = self._area_nodes(window or self.window)
         if nodes is None:
             return None
         lines = nodes[row_at] * (1 - row_part[:, None]) + nodes[row_at + 1] * row_part[:, None]
@@ -301,10 +300,7 @@ class Grid:
         Returns:
             (N,); None where an area is not known.
         """
-        step = self._node_spacing_px()
-        node_rows, row_at, row_part = _nodes(window.row, window.height, step)
-        node_cols, col_at, col_part = _nodes(window.col, window.width, step)
-        nodes = self.cell_area_m2_at(*np.meshgrid(node_rows, node_cols, indexing="ij"))
+        nodes, (row_at, row_part), (col_at, col_part) = self._area_nodes(window)
         if nodes is None or not np.isfinite(nodes).all():
             return None
         cells = nodes[:, col_at] * (1 - col_part) + nodes[:, col_at + 1] * col_part
@@ -348,8 +344,12 @@ class Grid:
         with np.errstate(invalid="ignore"):
             return east - west, south - north
 
-    def _node_spacing_px(self) -> int:
-        return max(1, int(NODE_SPACING_M / (self.gsd_m or NODE_SPACING_M)))
+    def _area_nodes(self, window: Window) -> tuple[Floats | None, Between, Between]:
+        """The area of a cell at each node around a window; where its rows and columns lie."""
+        step = max(1, int(NODE_SPACING_M / (self.gsd_m or NODE_SPACING_M)))
+        rows, down = _nodes(window.row, window.height, step)
+        cols, across = _nodes(window.col, window.width, step)
+        return self.cell_area_m2_at(*np.meshgrid(rows, cols, indexing="ij")), down, across
 
 
 @lru_cache(maxsize=64)
@@ -359,16 +359,14 @@ def between_crs(wkt: str, goal: str) -> pyproj.Transformer:
     return pyproj.Transformer.from_crs(ends[0], ends[1], always_xy=True)
 
 
-def _nodes(
-    start: int, count: int, step: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Pixel centres to compute at, and for each pixel the node before it and the part beyond."""
+def _nodes(start: int, count: int, step: int) -> tuple[Floats, Between]:
+    """Pixel centres to compute at, and where the pixels lie between them."""
     first = start // step
     last = (start + count - 1) // step + 1
     nodes = np.arange(first, last + 1, dtype=np.float64) * step + 0.5
     place = np.arange(start, start + count) / step - first
     at = np.floor(place).astype(np.intp)
-    return nodes, at, place - at
+    return nodes, (at, place - at)
 
 
 @dataclass(frozen=True, slots=True)

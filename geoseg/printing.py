@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from geoseg.quantization import Quantization
     from geoseg.raster.layered import Product
     from geoseg.raster.source import Header
-    from geoseg.training.callbacks import Progress
 
 __all__ = [
     "card_facts",
@@ -43,10 +40,8 @@ __all__ = [
     "print_quantization",
     "print_training",
     "product_facts",
-    "progress_bar",
     "scene_facts",
     "table",
-    "training_bar",
     "what_it_maps",
 ]
 
@@ -400,44 +395,6 @@ def print_training(summary: dict[str, Any], model: Path) -> None:
             iou = "   absent" if not each["support"] else f"{each['iou']:>9.4f}"
             click.echo(f"    {name:<24}IoU{iou}{each['support']:>14,.0f} px")
     click.echo(f"  {model}")
-
-
-@contextmanager
-def training_bar(*, show: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """How far a training is: a line that moves on a terminal, a line an epoch elsewhere."""
-    if not show:
-        yield None
-        return
-    moving = sys.stderr.isatty()
-
-    def tell(now: Progress) -> None:
-        if not (moving or now.ended):
-            return
-        done = round(20 * now.step / now.steps)
-        bar = f" [{'#' * done}{'-' * (20 - done)}]" if moving else ""
-        scores = f"  mIoU {now.miou:.4f}, best {now.best:.4f}" if now.miou == now.miou else ""
-        line = f"epoch {now.epoch}/{now.epochs}{bar}  loss {now.loss:.4f}{scores}"
-        click.echo(f"\r{line:<78}" if moving else line, nl=not moving, err=True)
-
-    try:
-        yield tell
-    finally:
-        if moving:
-            click.echo(err=True)
-
-
-@contextmanager
-def progress_bar(name: str, *, show: bool) -> Iterator[Callable[[float], None] | None]:
-    """A bar on a terminal, nothing when piped."""
-    if not (show and sys.stderr.isatty()):
-        yield None
-        return
-    with click.progressbar(length=1000, label=name, file=sys.stderr) as bar:
-
-        def advance(share: float) -> None:
-            bar.update(round(share * 1000) - bar.pos)
-
-        yield advance
 
 
 def complain(error: GeosegError) -> None:

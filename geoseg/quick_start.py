@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.metadata import version
 from types import ModuleType
 
-__all__ = ["import_nncf", "import_numba", "import_openvino", "import_pyogrio"]
+__all__ = ["import_nncf", "import_openvino", "import_pyogrio", "import_vector_libraries"]
 
 PUT_OFF = ("pandas", "geopandas")
 """pyogrio imports them to see their versions, and again where it makes or takes a data frame."""
@@ -45,8 +45,9 @@ def import_nncf() -> ModuleType:
     return _import_without(TELEMETRY, "nncf")
 
 
-def import_numba() -> None:
-    """Import numba without scipy's linear algebra, which it wants for compiled matrix products."""
+def import_vector_libraries() -> None:
+    """Import what polygons take: pyogrio, and numba without scipy's linear algebra."""
+    import_pyogrio()
     if LINEAR_ALGEBRA not in sys.modules:
         _import_without(LINEAR_ALGEBRA, "numba.np.arraymath")
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
 
 from geoseg import printing
+from geoseg.commands.bars import progress_bar
 from geoseg.commands.options import (
     device_option,
     folder_option,
@@ -21,6 +19,7 @@ from geoseg.commands.options import (
     reading_options,
     runtime_option,
 )
+from geoseg.commands.results import echo_json, echo_paths
 from geoseg.errors import InputError
 
 __all__ = ["accuracy", "evaluate", "sample"]
@@ -110,7 +109,7 @@ def evaluate(
     from geoseg.accuracy.score_report import to_dict
     from geoseg.evaluation import evaluate as evaluate_model
 
-    with printing.progress_bar("evaluate", show=not (quiet or as_json)) as progress:
+    with progress_bar("evaluate", show=not (quiet or as_json)) as progress:
         evaluation = evaluate_model(
             model,
             scenes,
@@ -121,10 +120,10 @@ def evaluate(
             **options,
         )
     if as_json:
-        _echo_json(to_dict(evaluation.figures), evaluation.files)
+        echo_json(to_dict(evaluation.figures), evaluation.files)
     elif not quiet:
         printing.print_evaluation(evaluation.figures)
-        _echo_paths(evaluation.files)
+        echo_paths(evaluation.files.values())
 
 
 @click.command()
@@ -178,10 +177,10 @@ def sample(classes: str, expected: str | None, as_json: bool, quiet: bool, **opt
 
     drawn = draw_sample(classes, expected=_expectations(expected), **options)
     if as_json:
-        _echo_json(drawn.design.to_dict(), drawn.files)
+        echo_json(drawn.design.to_dict(), drawn.files)
     elif not quiet:
         printing.print_design(drawn.design)
-        _echo_paths(drawn.files)
+        echo_paths(drawn.files.values())
 
 
 @click.command()
@@ -228,19 +227,10 @@ def accuracy(
     groups = [tuple(each.split("+")) for each in merge]
     assessment = assess_accuracy(classes, reference, merge=groups, **options)
     if as_json:
-        _echo_json(to_dict(assessment.judgement), assessment.files)
+        echo_json(to_dict(assessment.judgement), assessment.files)
     elif not quiet:
         printing.print_judgement(assessment.judgement)
-        _echo_paths(assessment.files)
-
-
-def _echo_json(figures: Mapping[str, Any], files: Mapping[str, Path]) -> None:
-    click.echo(json.dumps({**figures, "files": {what: str(path) for what, path in files.items()}}))
-
-
-def _echo_paths(files: Mapping[str, Path]) -> None:
-    for path in files.values():
-        click.echo(f"  {path}")
+        echo_paths(assessment.files.values())
 
 
 def _expectations(text: str | None) -> float | dict[str, float] | None:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from geoseg import printing
+from geoseg.commands.bars import progress_bar
 from geoseg.commands.options import (
     bands_option,
     device_option,
@@ -30,6 +31,7 @@ from geoseg.commands.options import (
     scale_option,
     sensor_option,
 )
+from geoseg.commands.results import echo_json, echo_paths
 from geoseg.errors import GeosegError, InputError
 
 __all__ = ["change", "predict", "vectorize"]
@@ -95,20 +97,19 @@ def predict(
     One bad scene does not stop the others; it is reported, and the exit status says so.
     """
     _refuse_twins(scenes)
-    from geoseg.quick_start import import_numba, import_openvino, import_pyogrio
+    from geoseg.quick_start import import_openvino, import_vector_libraries
 
     if options["runtime"] != "torch":
         import_openvino()
     if not no_polygons:
-        import_pyogrio()
-        import_numba()
+        import_vector_libraries()
     from geoseg.prediction import predict_scenes
 
     options |= {"polygons": not no_polygons, "preview": not no_preview}
     failures: list[int] = []
 
     def bar(scene: Path) -> AbstractContextManager[Callable[[float], None] | None]:
-        return printing.progress_bar(scene.name, show=not (quiet or as_json))
+        return progress_bar(scene.name, show=not (quiet or as_json))
 
     for scene, made in predict_scenes(scenes, progress=bar, **options):
         if isinstance(made, Exception):
@@ -117,8 +118,7 @@ def predict(
                 failure = {"scene": Path(scene).name, "path": scene, "error": str(made)}
                 click.echo(json.dumps(failure))
         elif as_json:
-            files = {what: str(path) for what, path in made.files.items()}
-            click.echo(json.dumps({**made.summary, "path": scene, "files": files}))
+            echo_json({**made.summary, "path": scene}, made.files)
         elif not quiet:
             printing.print_prediction(made)
     return 1 if 1 in failures else max(failures, default=0)
@@ -180,11 +180,10 @@ def change(
     """Map what changed between two scenes: where, from what to what, how much."""
     from geoseg.change_detection import change as map_change
 
-    with printing.progress_bar(Path(after).name, show=not (quiet or as_json)) as progress:
+    with progress_bar(Path(after).name, show=not (quiet or as_json)) as progress:
         made = map_change(before, after, progress=progress, **options)
     if as_json:
-        files = {what: str(path) for what, path in made.files.items()}
-        click.echo(json.dumps({**made.summary, "files": files}))
+        echo_json(made.summary, made.files)
     elif not quiet:
         printing.print_change(made)
 
@@ -227,10 +226,9 @@ def change(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def vectorize(raster: str, classes: str | None, as_json: bool, **options: Any) -> None:
     """Turn a class raster into polygons that share their borders: no gaps, no overlaps."""
-    from geoseg.quick_start import import_numba, import_pyogrio
+    from geoseg.quick_start import import_vector_libraries
 
-    import_pyogrio()
-    import_numba()
+    import_vector_libraries()
     from geoseg.vectorization import vectorize as vectorize_raster
 
     wanted = None if classes is None else classes.split(",")
@@ -240,10 +238,7 @@ def vectorize(raster: str, classes: str | None, as_json: bool, **options: Any) -
         click.echo(json.dumps({"polygons": made.polygons, "output": made.output, "files": files}))
     else:
         click.echo(f"{Path(raster).name}: {made.polygons:,} polygons")
-        for path in [] if made.output in files else [made.output]:
-            click.echo(f"  {path}")
-        for path in files:
-            click.echo(f"  {path}")
+        echo_paths(files if made.output in files else [made.output, *files])
 
 
 def _failure_status(error: Exception) -> int:

@@ -12,6 +12,7 @@ import click
 
 from geoseg import printing
 from geoseg.commands import INTERRUPTED
+from geoseg.commands.bars import training_bar
 from geoseg.commands.options import max_pixels_option, quiet_option, reading_options
 from geoseg.errors import GeosegError
 
@@ -54,7 +55,7 @@ def train(
         raise click.UsageError("give a recipe, or --schema")
     from geoseg.learning import train as learn
 
-    with printing.training_bar(show=not (quiet or as_json)) as progress:
+    with training_bar(show=not (quiet or as_json)) as progress:
         training = learn(
             recipe, output=output, settings=settings, overwrite=overwrite, progress=progress
         )

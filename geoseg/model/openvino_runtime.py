@@ -17,7 +17,7 @@ from geoseg.model.runtime import Array, Precision, Runtime, available_cores
 from geoseg.model.upsampling import merge_upsampling
 from geoseg.raster.decision import Decision, decide
 
-__all__ = ["OpenVINORuntime", "read_graph"]
+__all__ = ["OpenVINORuntime", "has_bf16", "read_graph"]
 
 MOST_STREAMS = 8
 """Chips that are computed at a time; with more cores, each chip has several."""
@@ -58,17 +58,16 @@ class OpenVINORuntime(Runtime):
         in_int8 = precision == "int8"
         parts = (INT8, INT8_WEIGHTS) if in_int8 else (GRAPH, GRAPH_WEIGHTS)
         self._graph = read_graph(bundle, *parts)
-        has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if precision == "bf16" and not has_bf16:
+        if precision == "bf16" and not has_bf16():
             raise InputError("this processor has no bf16; choose --precision float32")
         left_open = precision in ("auto", "int8")  # of int8, for what is not quantized
         wanted = bundle.card.allows_bf16 if left_open else precision == "bf16"
-        self._bf16 = wanted and has_bf16
-        self._in_float32 = not (in_int8 or self._bf16)
+        self._bf16 = wanted and has_bf16()
         self._streams = min(available_cores(), MOST_STREAMS)
         self._compiled: tuple[Any, Any] | None = None
         version = openvino.get_version().split("-")[0]
         name = "int8" if in_int8 else "bf16" if self._bf16 else "float32"
+        self._in_float32 = name == "float32"
         self.label = f"openvino {version}, cpu, {name}"
 
     def scores(self, chips: Iterable[Array]) -> Iterator[Array]:
@@ -139,6 +138,11 @@ def _finished(running: deque[Any]) -> Iterator[Any]:
         request = running.popleft()
         request.wait()
         yield request
+
+
+def has_bf16() -> bool:
+    """Whether the processor computes bf16 itself."""
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _core() -> Any:

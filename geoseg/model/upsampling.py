@@ -36,9 +36,11 @@ def merge_upsampling(graph: Any) -> None:
         if not _keeps_the_size(node):
             continue
         parts = _parts(node.input_value(0))
-        doubled = [_before_doubling(part) is not None for part in parts]
-        if any(doubled) and doubled.count(False) <= 1:
-            node.output(0).replace(_merged(parts, node.input_value(1).get_node().get_data()))
+        smalls = [_before_doubling(part) for part in parts]
+        plain = sum(small is None for small in smalls)
+        if plain <= 1 and plain < len(parts):
+            weights = node.input_value(1).get_node().get_data()
+            node.output(0).replace(_merged(parts, smalls, weights))
 
 
 def _keeps_the_size(node: Any) -> bool:
@@ -69,16 +71,15 @@ def _before_doubling(features: Any) -> Any | None:
     return small if [*features.shape] == [count, channels, 2 * height, 2 * width] else None
 
 
-def _merged(parts: list[Any], weights: npt.NDArray[np.float32]) -> Any:
+def _merged(parts: list[Any], smalls: list[Any], weights: npt.NDArray[np.float32]) -> Any:
     """The convolution of all parts together, as the sum of one each."""
     from openvino import opset13 as ops
     from openvino.op import Constant
 
     terms, first = [], 0
-    for part in parts:
+    for part, small in zip(parts, smalls, strict=True):
         own = weights[:, first : first + part.shape[1]]
         first += part.shape[1]
-        small = _before_doubling(part)
         if small is None:
             terms.append(ops.convolution(part, Constant(own.copy()), **CONVOLUTION))
         else:

@@ -31,6 +31,7 @@ from prediction_inputs import (
 
 import geoseg
 from geoseg.model.loading import load_model
+from geoseg.model.openvino_runtime import has_bf16
 from geoseg.raster.chips import ChipPlan, PlannedChip
 from geoseg.raster.geotiff import MapWriter
 from geoseg.raster.opening import open_scene
@@ -158,14 +159,14 @@ def ways(
     torch, openvino = ("--runtime=torch", "--device=cpu"), ("--runtime=openvino",)
     fp32, bf16 = "--precision=float32", "--precision=bf16"
     large = f"--chip={LARGE_PX}"
-    in_bf16, in_int8, alone_in_float32 = {}, {}, {}
-    usual = "bf16" if has_bf16() else "float32"
+    in_bf16, in_int8 = {}, {}
+    usual, bare = "float32", {}
     if has_bf16():
+        usual, bare = "bf16", {"bare network, openvino float32": part("network32")}
         in_bf16 = {
             "geoseg, openvino bf16": ours("bf16", *openvino, bf16),
             "geoseg, torch bf16": ours("torch16", *torch, bf16),
         }
-        alone_in_float32 = {"bare network, openvino float32": part("network32")}
     if quantized is not None:
         int8 = partial(ours, "int8", *openvino, "--precision=int8", model=quantized)
         in_int8 = {
@@ -182,17 +183,10 @@ def ways(
         f"torchgeo loop, half the overlap ({wide})": peer(wide),
         f"bare network, openvino {usual}": part("network"),
         f"bare network, openvino {usual}, of {LARGE_PX} px": part("network", LARGE_PX),
-        **alone_in_float32,
+        **bare,
         "read only": part("read"),
         "write only": part("write"),
     }
-
-
-def has_bf16() -> bool:
-    """Whether the processor computes it itself."""
-    import openvino
-
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def main() -> None:
